@@ -1,0 +1,1 @@
+"""ringback: a self-hosted webhook delivery daemon."""
