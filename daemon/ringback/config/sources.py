@@ -1,0 +1,232 @@
+"""Where settings come from: the file, the environment and the default paths, made one value or a list of problems.
+
+Rules: precedence is environment key > file > ``$STATE_DIRECTORY`` and its kin > default. All problems are told at once,
+each with its dotted key.
+Must not know: who uses a setting, or how.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from ringback.config.settings import NOT_YET, Callbacks, Delivery, Ingest, Settings
+
+ETC_FILE = "/etc/ringback/ringback.toml"
+MAX_FILE_BYTES = 1_048_576
+MAX_SHOWN = 60  # of a wrong value, in a problem's text
+ENV_PREFIX = "RINGBACK_"
+
+Toml: TypeAlias = dict[str, Any]
+Problem: TypeAlias = tuple[str, str]
+
+
+class ConfigError(Exception):
+    """The configuration can't be used. ``problems``: every (dotted key, message); the key of a file is its path."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(f"{key}: {message}" for key, message in problems))
+        self.problems = problems
+
+
+def _at(merged: Toml, dotted: str) -> object:
+    value: object = merged
+    for key in dotted.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _cross_checks(merged: Toml) -> list[Problem]:
+    """Problems between keys; on the raw values, so that they are told together with the single keys' own."""
+    problems = []
+    if _at(merged, "ingest.socket.path") == _at(merged, "api.socket"):
+        problems.append(("api.socket", "must not be the same path as ingest.socket.path"))
+    event = _at(merged, "ingest.max_event_bytes") or Ingest.model_fields["max_event_bytes"].default
+    budget = (
+        _at(merged, "delivery.max_body_bytes_in_flight") or Delivery.model_fields["max_body_bytes_in_flight"].default
+    )
+    if isinstance(event, int) and isinstance(budget, int) and budget < event:
+        problems.append(
+            ("delivery.max_body_bytes_in_flight", f"must hold one event: ingest.max_event_bytes is {event}")
+        )
+    for key, field in Callbacks.model_fields.items():
+        if _at(merged, f"callbacks.{key}") not in (None, field.default, _untuple(field.default)):
+            problems.append((f"callbacks.{key}", f"{NOT_YET}; leave it out"))
+    if "endpoint" in merged:
+        problems.append(("endpoint", f"declared endpoints are {NOT_YET}; create them through the API"))
+    return problems
+
+
+def _untuple(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _declared_files(file: str) -> list[Problem]:
+    folder = Path(file).parent / "endpoints.d"
+    if folder.is_dir() and any(folder.glob("*.toml")):
+        return [("endpoints.d", f"declared endpoints are {NOT_YET}; create them through the API")]
+    return []
+
+
+def find_file(path: str | None, env: Mapping[str, str]) -> str | None:
+    """The file to read: ``path``, else ``$RINGBACK_CONFIG``, else the one in /etc if it is there, else None."""
+    named = path or env.get("RINGBACK_CONFIG")
+    return named or (ETC_FILE if Path(ETC_FILE).exists() else None)
+
+
+def _read(file: str) -> tuple[Toml, list[Problem]]:
+    try:
+        with Path(file).open("rb") as stream:
+            raw = stream.read(MAX_FILE_BYTES + 1)
+        if len(raw) > MAX_FILE_BYTES:
+            return {}, [(file, f"is larger than {MAX_FILE_BYTES} bytes")]
+        return tomllib.loads(raw.decode()), _declared_files(file)
+    except OSError as problem:
+        return {}, [(file, f"can't be read: {problem.strerror}")]
+    except ValueError as problem:  # not TOML, or not UTF-8
+        return {}, [(file, f"is not TOML: {problem}")]
+
+
+def _field_type(dotted: list[str]) -> object:
+    """The annotation of a key, None if there is no such key."""
+    model: object = Settings
+    for key in dotted:
+        fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else {}
+        model = fields[key].annotation if key in fields else None
+    return model
+
+
+def _env_value(text: str, dotted: list[str]) -> object:
+    """Read a variable as a TOML value; where a key takes text, a bare word stays text (mode 0660, group 1000)."""
+    try:
+        value = tomllib.loads(f"value = {text}")
+    except ValueError:
+        return text
+    if value.keys() != {"value"} or (_field_type(dotted) is str and not isinstance(value["value"], str)):
+        return text
+    return value["value"]
+
+
+def _overlay(merged: Toml, env: Mapping[str, str]) -> dict[str, str]:
+    """Lay the environment's keys over ``merged``; returns {dotted key: variable} for the problems' texts."""
+    sources = {}
+    for variable in sorted(env):
+        if not variable.startswith(ENV_PREFIX) or "__" not in variable:
+            continue
+        dotted = variable.removeprefix(ENV_PREFIX).lower().split("__")
+        table: object = merged
+        for key in dotted[:-1]:
+            table = table.setdefault(key, {}) if isinstance(table, dict) else None
+        if isinstance(table, dict):  # else the file holds a value where a table belongs: told as that key's problem
+            table[dotted[-1]] = _env_value(env[variable], dotted)
+            sources[".".join(dotted)] = variable
+    return sources
+
+
+def _first(env: Mapping[str, str], name: str) -> str:
+    """Under systemd it lists several directories with colons; ours is the first."""
+    return env.get(name, "").split(":")[0]
+
+
+def _xdg(env: Mapping[str, str], name: str, below_home: str) -> str:
+    """A base folder; the XDG rules say to ignore a relative one."""
+    named = env.get(name, "")
+    if named.startswith("/"):
+        return named
+    return f"{env['HOME']}/{below_home}" if below_home and env.get("HOME", "").startswith("/") else ""
+
+
+def _default_paths(merged: Toml, env: Mapping[str, str], euid: int) -> None:
+    """Fill in the paths that neither file nor environment keys gave."""
+    system = euid == 0 or bool(_first(env, "STATE_DIRECTORY") or _first(env, "RUNTIME_DIRECTORY"))
+    state, run = ("/var/lib/ringback", "/run/ringback") if system else ("", "")
+    if not system and (base := _xdg(env, "XDG_STATE_HOME", ".local/state")):
+        state = f"{base}/ringback"
+    if not system and (base := _xdg(env, "XDG_RUNTIME_DIR", "")):
+        run = f"{base}/ringback"
+    state = _put(merged, "daemon.state_dir", _first(env, "STATE_DIRECTORY") or state)
+    # a relative state_dir is told as its own problem: no need for two more about the sockets below it
+    run = _first(env, "RUNTIME_DIRECTORY") or run or (state and f"/{state.lstrip('/')}/run")
+    _put(merged, "ingest.socket.path", run and f"{run}/events.sock")
+    _put(merged, "api.socket", run and f"{run}/control.sock")
+
+
+def _put(merged: Toml, dotted: str, default: str) -> str:
+    """Set a missing key if there is a default; returns what is in force ("" if nothing usable)."""
+    *tables, last = dotted.split(".")
+    table: object = merged
+    for key in tables:
+        table = table.setdefault(key, {}) if isinstance(table, dict) else None
+    if isinstance(table, dict) and default:
+        table.setdefault(last, default)
+    found = table.get(last) if isinstance(table, dict) else None
+    return found if isinstance(found, str) else ""
+
+
+_WORDS: dict[str, Callable[[Toml], str]] = {
+    "missing": lambda _: "is missing, and neither HOME nor a systemd or XDG folder says where it could be",
+    "model_type": lambda _: "must be a table",
+    "int_type": lambda _: "must be a whole number",
+    "float_type": lambda _: "must be a number",
+    "finite_number": lambda _: "must be a finite number",
+    "string_type": lambda _: "must be text in quotes",
+    "bool_type": lambda _: "must be true or false",
+    "tuple_type": lambda _: "must be a list",
+    "greater_than_equal": lambda context: f"must be at least {context['ge']}",
+    "less_than_equal": lambda context: f"must be at most {context['le']}",
+    "literal_error": lambda context: f"must be one of {context['expected']}",
+}
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    model = _field_type([str(key) for key in location[:-1]]) if len(location) > 1 else Settings
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _unknown(error: ErrorDetails) -> str:
+    close = difflib.get_close_matches(str(error["loc"][-1]), _known_keys(error["loc"]), n=1)
+    return f"unknown key; did you mean {close[0]}?" if close else "unknown key"
+
+
+def _problem(error: ErrorDetails, sources: Mapping[str, str]) -> Problem:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        message = _unknown(error)
+    else:
+        words = _WORDS.get(error["type"])
+        message = words(error.get("ctx", {})) if words else error["msg"].removeprefix("Value error, ")
+        shown = repr(error["input"])
+        if words and error["type"] not in {"missing", "model_type"}:
+            message += f", not {shown if len(shown) <= MAX_SHOWN else shown[:MAX_SHOWN] + '…'}"
+    return key, message + (f" (set by ${sources[key]})" if key in sources else "")
+
+
+def load(path: str | None, env: Mapping[str, str], euid: int) -> Settings:
+    """Read the settings.
+
+    Args:
+        path: the file named on the command line, or None (see ``find_file``).
+        env: the environment; ``RINGBACK_SECTION__KEY`` sets a key, its value read as TOML, else as text.
+        euid: who runs the daemon: root's default paths differ from a user's.
+
+    Raises:
+        ConfigError: with every problem at once.
+    """
+    file = find_file(path, env)
+    merged, problems = _read(file) if file else ({}, [])
+    unread = bool(problems) and not merged  # then the keys' own problems would only be noise
+    sources = _overlay(merged, env)
+    _default_paths(merged, env, euid)
+    problems += _cross_checks(merged)
+    merged.pop("endpoint", None)
+    try:
+        settings = Settings.model_validate(merged)
+    except ValidationError as failed:
+        problems += [] if unread else [_problem(error, sources) for error in failed.errors(include_url=False)]
+    if problems:
+        raise ConfigError(sorted(problems))
+    return settings
