@@ -1,0 +1,378 @@
+"""Who starts now: the board of lanes, the global budget and the fair turns.
+
+The decision maker has neither disk nor network (OpenSMTPD's scheduler): the dispatcher tells it what is owed, what
+ended and what time it is; it answers with one delivery to start, or none. Every method is synchronous and O(1)
+amortised. Only the dispatcher calls it, so nothing here is locked.
+
+Rules, in the order they are asked (SEMANTICS, Isolation):
+
+1. Global: at most ``slots`` requests in flight, at most ``body_bytes`` of bodies (and one more body), at most
+   ``uncommitted`` results unwritten.
+2. Class (``lane.Rank``): failing lanes together hold at most a quarter of the budget, failing and unproved ones
+   together at most three quarters, so proved endpoints find room however many dead ones there are. Failing lanes also start at
+   most ``failing_starts_per_s`` requests: a million owed rows at a refused port must not eat the processor.
+3. Reserve: the last eighth of the slots goes only to idle lanes of tenants below their fair share, so that a tenant
+   with 2,000 endpoints can't own all of them, nor busy lanes keep an idle one waiting.
+4. Turns: classes take turns, tenants within a class, lanes within a tenant, fresh and due-again within a lane.
+5. Lane: at most ``floor(window)`` in flight, never above the endpoint's cap.
+
+What this can't do: when more proved lanes than there are slots fall silent in the same moment, their requests hold the
+slots until their deadline, once; from then on they count as failing.
+
+Must not know: what time it is (monotonic seconds are handed in), SQL, HTTP, what a body holds.
+"""
+
+from collections import deque
+
+import msgspec
+
+from ringback.core.lane import WEAK_WINDOW, Lane, Rank
+from ringback.core.model import Owed, Phase
+from ringback.core.window import Signal, after
+
+#: A lane with a request out and no answer for this long counts as failing until it answers well (seen within twice it).
+SUSPECT_AFTER_S = 2.0
+#: How many tenants at or above their fair share are passed over in one pick; the next pick goes on behind them.
+SCAN_LIMIT = 16
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The named bounds. ``window_items``: ids that healthy lanes together may hold in memory."""
+
+    slots: int = 512
+    body_bytes: int = 64 * 1024 * 1024
+    window_items: int = 100_000
+    uncommitted: int = 4096
+    failing_starts_per_s: float = 200.0
+
+
+class Started(msgspec.Struct, frozen=True):
+    """One delivery that may start now; given back through ``Board.ended`` and ``Board.settled``."""
+
+    item: Owed
+    lane: Lane
+
+
+class _Tenant:
+    """A tenant's lanes waiting for their turn, a ring for each class."""
+
+    __slots__ = ("in_flight", "lanes", "name", "queued", "rings")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.in_flight = 0
+        self.lanes = 0
+        self.rings: tuple[deque[Lane], ...] = tuple(deque() for _ in Rank)
+        self.queued = [False] * len(Rank)
+
+
+class Board:
+    """All lanes, and the one place that decides whose turn it is."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.lanes: dict[int, Lane] = {}
+        self.in_flight = 0
+        self.bytes = 0
+        self.items = 0
+        self.uncommitted = 0
+        #: lanes that may want a refill; the dispatcher empties it
+        self.thirsty: dict[int, Lane] = {}
+        self._tenants: dict[str, _Tenant] = {}
+        self._active_tenants = 0
+        self._rings: tuple[deque[_Tenant], ...] = tuple(deque() for _ in Rank)
+        self._slots = [0] * len(Rank)
+        self._bytes = [0] * len(Rank)
+        self._ages: deque[tuple[float, Lane]] = deque()
+        self._pace = limits.failing_starts_per_s
+        self._pace_at_s = 0.0
+        self._next_rank = 0
+
+    # -- what the dispatcher tells -----------------------------------------------------------------------------------
+
+    def lane(self, number: int, tenant: str, cap: int) -> Lane:
+        """The lane of that number, made if need be, with this cap from now on."""
+        lane = self.lanes.get(number)
+        if lane is None:
+            lane = self.lanes[number] = Lane(number, tenant, cap)
+            if tenant not in self._tenants:
+                self._tenants[tenant] = _Tenant(tenant)
+            self._tenants[tenant].lanes += 1
+        if lane.cap != cap:
+            lane.cap = cap
+            self._queue(lane)
+        return lane
+
+    def drop(self, lane: Lane) -> None:
+        """Forget a lane whose endpoint is gone; what it has in flight still ends through ``ended``."""
+        if self.lanes.pop(lane.number, None) is lane:
+            self.close(lane)
+            self._tenants[lane.tenant].lanes -= 1
+            self._forget_if_empty(self._tenants[lane.tenant])
+
+    def close(self, lane: Lane) -> None:
+        """Stop starting from it and give its memory back: its rows wait in the table (held)."""
+        lane.open = False
+        for item in (*lane.fresh, *lane.timed):
+            lane.known.discard(item.event)
+        self.items -= lane.waiting
+        lane.fresh.clear()
+        lane.timed.clear()
+        lane.overflowed, lane.next_timed_ms = True, 0
+
+    def open(self, lane: Lane) -> None:
+        """Let it start again: what the table owes it has to be asked for."""
+        lane.open = True
+        self.look_again(lane)
+        self._queue(lane)
+
+    def look_again(self, lane: Lane) -> None:
+        """Rows may have appeared in the table that nobody handed off (a retry by hand, a start): ask for them."""
+        lane.overflowed, lane.missed, lane.next_timed_ms = True, True, 0
+        self.thirsty[lane.number] = lane
+
+    def hand_off(self, lane: Lane, item: Owed) -> None:
+        """A row was just committed: take its id without asking the table, if the lane has nothing waiting there."""
+        if lane.overflowed or not self._take(lane, item):
+            lane.overflowed = lane.missed = True
+            if not lane.waiting:
+                self.thirsty[lane.number] = lane
+
+    def begin_refill(self, lane: Lane, now_ms: int) -> tuple[int, int]:
+        """Open a refill: how many fresh and timed ids to ask the table for; (0, 0) if it wants none now."""
+        fresh, timed = self.room(lane)
+        fresh = fresh if lane.overflowed else 0
+        timed = timed if lane.next_timed_ms is not None and lane.next_timed_ms <= now_ms else 0
+        if lane.refilling is not None or not (fresh or timed):
+            return 0, 0
+        lane.refilling, lane.missed = set(lane.known), False
+        if timed:
+            lane.next_timed_ms = None
+        return fresh, timed
+
+    def end_refill(self, lane: Lane, items: list[Owed], *, more_fresh: bool, next_timed_ms: int | None) -> None:
+        """What the table answered. ``more_fresh``: it has fresh rows beyond these, or was not asked for any."""
+        exclude, lane.refilling = lane.refilling or set(), None
+        lane.overflowed = (lane.overflowed and more_fresh) or lane.missed
+        if next_timed_ms is not None:
+            lane.note_due(next_timed_ms)
+        for item in items:
+            if item.event in exclude or self._take(lane, item):
+                continue
+            if item.phase == Phase.TIMED:
+                lane.note_due(item.due_at_ms)
+            else:
+                lane.overflowed = True
+        if lane.overflowed and self.room(lane)[0]:
+            self.thirsty[lane.number] = lane
+
+    def ended(self, started: Started, signal: Signal, now_s: float) -> None:
+        """An attempt is over: its slot and bytes are free. Its event stays known until ``settled``."""
+        lane, size = started.lane, started.item.size
+        self.in_flight -= 1
+        self.bytes -= size
+        self.uncommitted += 1
+        self._slots[lane.counted] -= 1
+        self._bytes[lane.counted] -= size
+        tenant = self._tenants[lane.tenant]
+        tenant.in_flight -= 1
+        if not tenant.in_flight:
+            self._active_tenants -= 1
+            self._forget_if_empty(tenant)
+        lane.window = after(lane.window, signal, lane.in_flight, lane.cap)
+        lane.in_flight -= 1
+        lane.bytes -= size
+        if signal is not Signal.FAILURE:
+            lane.heard_s = now_s
+            if signal is not Signal.NEUTRAL:
+                lane.suspect = False
+        self._recount(lane)
+        if lane.counted is Rank.FAILING:
+            self.items -= lane.trim()
+        self._queue(lane)
+
+    def settled(self, started: Started) -> None:
+        """The result of an ended attempt is committed, or never will be: a refill may name this event again."""
+        self.uncommitted -= 1
+        started.lane.known.discard(started.item.event)
+
+    # -- what the dispatcher asks ------------------------------------------------------------------------------------
+
+    def start(self, now_s: float) -> Started | None:
+        """The next delivery to start at ``now_s`` (monotonic seconds), or None when nothing may start now."""
+        if self.in_flight >= self.limits.slots or self.uncommitted >= self.limits.uncommitted:
+            return None
+        self._mark_suspects(now_s)
+        for step in range(len(Rank)):
+            rank = Rank((self._next_rank + step) % len(Rank))
+            if self._rings[rank] and self._admits(rank, now_s):
+                started = self._pick(rank, now_s)
+                if started is not None:
+                    self._next_rank = (rank + 1) % len(Rank)
+                    return started
+        return None
+
+    def wake_in_s(self, now_s: float) -> float | None:
+        """Seconds until time alone could let something start (the failing lanes' pace), or None."""
+        if not self._rings[Rank.FAILING] or self.in_flight >= self.limits.slots:
+            return None
+        rate = self.limits.failing_starts_per_s
+        return max(0.0, (1.0 - self._pace - (now_s - self._pace_at_s) * rate) / rate)
+
+    def room(self, lane: Lane) -> tuple[int, int]:
+        """How many fresh and timed ids a refill may bring; 0 while a queue is more than half full."""
+        if not lane.open:
+            return 0, 0
+        limit = max(WEAK_WINDOW, min(lane.window_items(), self.limits.window_items - self.items))
+        fresh, timed = len(lane.fresh), len(lane.timed)
+        return (limit - fresh if fresh <= limit // 2 else 0), (limit - timed if timed <= limit // 2 else 0)
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _take(self, lane: Lane, item: Owed) -> bool:
+        """Put an id into a lane's window; False when it has no room. One it knows already is left as it is."""
+        if item.event in lane.known:
+            return True
+        queue = lane.timed if item.phase == Phase.TIMED else lane.fresh
+        limit = lane.window_items() if self.items < self.limits.window_items else WEAK_WINDOW
+        if not lane.open or len(queue) >= limit:
+            return False
+        queue.append(item)
+        lane.known.add(item.event)
+        if lane.refilling is not None:
+            lane.refilling.add(item.event)
+        self.items += 1
+        if lane.ring is None:
+            self._queue(lane)
+        return True
+
+    def _queue(self, lane: Lane) -> None:
+        """Put a lane that may start into the ring of its class, and its tenant into that class's ring."""
+        if lane.ring is not None or not lane.may_start() or lane.number not in self.lanes:
+            return
+        rank = lane.rank()
+        tenant = self._tenants[lane.tenant]
+        lane.ring = rank
+        tenant.rings[rank].append(lane)
+        if not tenant.queued[rank]:
+            tenant.queued[rank] = True
+            self._rings[rank].append(tenant)
+
+    def _admits(self, rank: Rank, now_s: float) -> bool:
+        """Whether the class as a whole may hold one more, in slots, bytes and pace."""
+        slots, room = self.limits.slots, self.limits.body_bytes
+        if self.bytes >= room:
+            return False
+        if rank is Rank.IDLE:
+            return True
+        if self.in_flight >= slots - self._reserve():
+            return False
+        if rank is Rank.BUSY:
+            return True
+        if rank is Rank.FAILING:
+            rate = self.limits.failing_starts_per_s
+            self._pace = min(rate, self._pace + (now_s - self._pace_at_s) * rate)
+            self._pace_at_s = now_s
+            quarter_full = self._slots[rank] >= max(1, slots // 4) or self._bytes[rank] >= max(1, room // 4)
+            if quarter_full or self._pace < 1.0:
+                return False
+        weak_slots = self._slots[Rank.FAILING] + self._slots[Rank.UNPROVED]
+        weak_bytes = self._bytes[Rank.FAILING] + self._bytes[Rank.UNPROVED]
+        return weak_slots < max(1, slots - slots // 4) and weak_bytes < max(1, room - room // 4)
+
+    def _reserve(self) -> int:
+        """Slots kept for idle lanes; a board of one lane has nobody to keep them for."""
+        return self.limits.slots // 8 if len(self.lanes) > 1 else 0
+
+    def _pick(self, rank: Rank, now_s: float) -> Started | None:
+        """Turn the class's ring until a lane can start; None when it is empty or only the reserve is left."""
+        ring = self._rings[rank]
+        reserve_only = self.in_flight >= self.limits.slots - self._reserve()
+        passed_over = 0
+        while ring and passed_over < SCAN_LIMIT:
+            tenant = ring.popleft()
+            if reserve_only and not self._below_fair_share(tenant):
+                ring.append(tenant)
+                passed_over += 1
+                continue
+            lane = self._next_lane(tenant, rank)
+            tenant.queued[rank] = bool(tenant.rings[rank])
+            if tenant.queued[rank]:
+                ring.append(tenant)
+            if lane is not None:
+                return self._begin(lane, tenant, rank, now_s)
+        return None
+
+    def _next_lane(self, tenant: _Tenant, rank: Rank) -> Lane | None:
+        """The tenant's next lane of this class; those that changed class since they were queued move over."""
+        lanes = tenant.rings[rank]
+        while lanes:
+            lane = lanes.popleft()
+            lane.ring = None
+            if lane.rank() is rank and lane.may_start() and lane.number in self.lanes:
+                return lane
+            self._queue(lane)
+        return None
+
+    def _begin(self, lane: Lane, tenant: _Tenant, rank: Rank, now_s: float) -> Started:
+        """Take the lane's next item: fresh and timed in turns, so that neither starves the other."""
+        take_timed = bool(lane.timed) and (lane.timed_turn or not lane.fresh)
+        item = lane.timed.popleft() if take_timed else lane.fresh.popleft()
+        lane.timed_turn = not take_timed
+        if lane.overflowed and len(lane.fresh) <= WEAK_WINDOW // 2:
+            self.thirsty[lane.number] = lane
+        self.items -= 1
+        self.in_flight += 1
+        self.bytes += item.size
+        if not tenant.in_flight:
+            self._active_tenants += 1
+        tenant.in_flight += 1
+        if not lane.in_flight:
+            lane.heard_s = now_s
+        self._recount(lane)
+        lane.in_flight += 1
+        lane.bytes += item.size
+        self._slots[lane.counted] += 1
+        self._bytes[lane.counted] += item.size
+        if rank is Rank.FAILING:
+            self._pace -= 1.0
+        if not lane.aged:
+            lane.aged = True
+            self._ages.append((now_s, lane))
+        self._queue(lane)
+        return Started(item, lane)
+
+    def _below_fair_share(self, tenant: _Tenant) -> bool:
+        """Whether a tenant may use the reserve: it holds less than an equal share; a lone tenant always may."""
+        if len(self._tenants) <= 1:
+            return True
+        return tenant.in_flight < self.limits.slots // max(2, self._active_tenants)
+
+    def _recount(self, lane: Lane) -> None:
+        """Count a lane's requests under the class it stands in now."""
+        rank = lane.rank()
+        if rank is not lane.counted:
+            self._slots[lane.counted] -= lane.in_flight
+            self._bytes[lane.counted] -= lane.bytes
+            self._slots[rank] += lane.in_flight
+            self._bytes[rank] += lane.bytes
+            lane.counted = rank
+
+    def _mark_suspects(self, now_s: float) -> None:
+        """Lanes that have been silent too long with a request out count as failing, before any time-out says so."""
+        ages, horizon = self._ages, now_s - SUSPECT_AFTER_S
+        while ages and ages[0][0] <= horizon:
+            _, lane = ages.popleft()
+            if not lane.in_flight:
+                lane.aged = False
+            elif lane.heard_s <= horizon:
+                lane.aged, lane.suspect = False, True
+                self._recount(lane)
+                self.items -= lane.trim()
+            else:
+                ages.append((now_s, lane))
+
+    def _forget_if_empty(self, tenant: _Tenant) -> None:
+        """A tenant without lanes and requests is no tenant any more; fair shares must not count it."""
+        if not tenant.lanes and not tenant.in_flight and self._tenants.get(tenant.name) is tenant:
+            del self._tenants[tenant.name]
