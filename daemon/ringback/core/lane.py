@@ -29,7 +29,7 @@ class Lane:
     """The queue of one endpoint.
 
     ``known`` holds the events in the window, in flight or awaiting commit: a refill leaves them out.
-    ``overflowed``: the table may hold fresh rows that are not here: direct hand-off is closed until a refill drained it.
+    ``overflowed``: the table may hold fresh rows that are not here: no direct hand-off until a refill drained it.
     ``refilling``: while a refill is on its way, the events it must not bring: all that were known at any time since it
     began, because it reads the table as it was then. ``missed``: a hand-off failed since it began.
     ``next_timed_ms``: the earliest known due time of a row that is not here (wall clock), None if there is none.

@@ -9,8 +9,8 @@ Rules, in the order they are asked (SEMANTICS, Isolation):
 1. Global: at most ``slots`` requests in flight, at most ``body_bytes`` of bodies (and one more body), at most
    ``uncommitted`` results unwritten.
 2. Class (``lane.Rank``): failing lanes together hold at most a quarter of the budget, failing and unproved ones
-   together at most three quarters, so proved endpoints find room however many dead ones there are. Failing lanes also start at
-   most ``failing_starts_per_s`` requests: a million owed rows at a refused port must not eat the processor.
+   together at most three quarters, so proved endpoints find room however many dead ones there are. Failing lanes also
+   start at most ``failing_starts_per_s`` requests: a million owed rows at a refused port must not eat the processor.
 3. Reserve: the last eighth of the slots goes only to idle lanes of tenants below their fair share, so that a tenant
    with 2,000 endpoints can't own all of them, nor busy lanes keep an idle one waiting.
 4. Turns: classes take turns, tenants within a class, lanes within a tenant, fresh and due-again within a lane.
@@ -319,7 +319,7 @@ class Board:
         take_timed = bool(lane.timed) and (lane.timed_turn or not lane.fresh)
         item = lane.timed.popleft() if take_timed else lane.fresh.popleft()
         lane.timed_turn = not take_timed
-        if lane.overflowed and len(lane.fresh) <= WEAK_WINDOW // 2:
+        if lane.overflowed and len(lane.fresh) <= lane.window_items() // 2:
             self.thirsty[lane.number] = lane
         self.items -= 1
         self.in_flight += 1
