@@ -73,6 +73,8 @@ class Dialer:
                 sock = await self._connect(origin, addresses, timeout_s, progress)
                 return await self._wrap(origin, sock, timeout_s, make, progress)
         except TimeoutError:
+            if progress.denied is not None:
+                raise DialError(OutcomeKind.EGRESS_DENIED, progress.denied) from None
             text = f"no connection within {timeout_s:g} s, stopped while {progress.stage}"
             raise DialError(OutcomeKind.CONNECT_TIMEOUT, text) from None
 
@@ -95,7 +97,8 @@ class Dialer:
                 progress.denied = progress.denied or f"{address}: {reason}"
                 continue
             progress.stage = f"connecting to {address}"
-            share_s = (deadline - loop.time()) / (len(addresses) - position)
+            left = len(addresses) - position
+            share_s = (deadline - loop.time()) / left if left > 1 else None  # the last one has all that is left
             try:
                 async with asyncio.timeout(share_s):
                     return await _open(address, origin.port)
@@ -176,7 +179,7 @@ def _is_literal(host: str) -> bool:
 
 
 def _tls_context(*, verify: bool) -> ssl.SSLContext:
-    context = ssl.create_default_context()
+    context = ssl.create_default_context() if verify else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols(["http/1.1"])
     if not verify:
         context.check_hostname = False

@@ -13,10 +13,9 @@ Must not know: events, deliveries, policies, the store.
 import asyncio
 import re
 import ssl
-from collections.abc import Iterable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -28,21 +27,13 @@ from ringback.kit.clock import Clock
 from ringback.transports.connection import HeadOverrunError, HttpConnection, Pool
 from ringback.transports.dial import Dialer, DialError, JudgeAddress, Origin, words
 from ringback.transports.resolver import Resolver
+from ringback.transports.wire import RefusedRequestError, build_head, kept_headers, parse_url
 
 OLDEST_AIOHTTP = (3, 14, 4)  #: below: quadratic CPU on hostile responses, sockets left armed in the pool
 MAX_IDLE_CONNECTIONS = 512
 IDLE_TIMEOUT_S = 4.0  #: below the 5 s many servers keep a connection, so that we close first
 MAX_HEAD_BYTES = 65536
-MAX_KEPT_HEADERS = 64
-MAX_KEPT_HEADER_BYTES = 8192  #: names and values together
-MAX_KNOWN_TARGETS = 4096  #: parsed URLs
 ONE_WRITE_BYTES = 65536  #: up to here head and body are joined into one write
-
-_PRINTABLE = re.compile(r"[!-~]+")
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_OURS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-_BODILESS = frozenset({"GET", "HEAD"})
 
 
 class Sender(Protocol):
@@ -136,20 +127,6 @@ class HttpSender:
         return msgspec.structs.replace(outcome, elapsed_ms=elapsed_ms)
 
 
-class RefusedRequestError(ValueError):
-    """The request can't be put on the wire as it stands: whoever made it should have checked. Holds no value of it."""
-
-
-class _Target(msgspec.Struct, frozen=True):
-    """A URL's parts as the wire wants them."""
-
-    scheme: str
-    host: str
-    port: int
-    host_header: str
-    path: str
-
-
 class _Exchange:
     """One request's way over one connection, or two."""
 
@@ -167,9 +144,9 @@ class _Exchange:
     async def run(self) -> Outcome:
         """Make the request; the connection is parked or gone afterwards, whatever happened."""
         request = self._request
-        target = parse_url(request.url)
-        origin = Origin(target.scheme, target.host, target.port, request.tls_verify)
-        head = build_head(request, target)
+        address = parse_url(request.url)
+        origin = Origin(address.scheme, address.host, address.port, request.tls_verify)
+        head = build_head(request, address)
         connection = self._pool.take(origin)
         if connection is not None:
             try:
@@ -204,7 +181,7 @@ class _Exchange:
         return Outcome(
             OutcomeKind.RESPONSE,
             status=message.code,
-            headers=_kept_headers(message.raw_headers),
+            headers=kept_headers(message.raw_headers),
             body=body,
             truncated=truncated,
             error=error,
@@ -258,51 +235,6 @@ def check_aiohttp(version: str) -> None:
         raise RuntimeError(f"aiohttp {version} is installed, {wanted} or newer is needed: older ones can be stalled")
 
 
-@lru_cache(maxsize=MAX_KNOWN_TARGETS)
-def parse_url(url: str) -> _Target:
-    """Take an already normalised, absolute http or https URL apart. Raises RefusedRequestError, not naming the URL."""
-    if not _PRINTABLE.fullmatch(url):
-        raise RefusedRequestError("the URL holds a character that must be encoded")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise RefusedRequestError("the URL's host or port is malformed") from None
-    scheme, host = parts.scheme, parts.hostname
-    if scheme not in _DEFAULT_PORTS or not host or "@" in parts.netloc:
-        raise RefusedRequestError("the URL must be absolute, http or https, without user info")
-    default = _DEFAULT_PORTS[scheme]
-    shown = f"[{host}]" if ":" in host else host
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return _Target(scheme, host, port or default, shown if port in {None, default} else f"{shown}:{port}", path)
-
-
-def build_head(request: Request, target: _Target) -> bytes:
-    """Write the request line and headers. Raises RefusedRequestError on anything that could break the framing."""
-    if not _TOKEN.fullmatch(request.method):
-        raise RefusedRequestError("the method is not a token")
-    lines = [f"{request.method} {target.path} HTTP/1.1", f"Host: {target.host_header}"]
-    encoding = "Accept-Encoding: identity"
-    for name, value in request.headers:
-        lower = name.lower()
-        if lower in _OURS or not _TOKEN.fullmatch(name):
-            raise RefusedRequestError("a header's name is not a token or not the caller's to set")
-        if lower == "accept-encoding":
-            encoding = ""
-        lines.append(f"{name}: {value}")
-    if encoding:
-        lines.append(encoding)
-    if request.body or request.method not in _BODILESS:
-        lines.append(f"Content-Length: {len(request.body)}")
-    text = "\r\n".join(lines)
-    if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1 or "\0" in text:
-        raise RefusedRequestError("a header's value holds a line break or NUL")
-    try:
-        return f"{text}\r\n\r\n".encode()
-    except UnicodeEncodeError:
-        raise RefusedRequestError("a header's value is not valid text") from None
-
-
 async def _read_body(payload: StreamReader, limit: int) -> tuple[bytes, bool, str | None]:
     """Read at most ``limit`` bytes: (body, whether there was or should have been more, what broke it off)."""
     chunks: list[bytes] = []
@@ -319,14 +251,3 @@ async def _read_body(payload: StreamReader, limit: int) -> tuple[bytes, bool, st
         error = clean(f"the body broke off after {size} bytes: {_failure(broken)[1]}")
     body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     return (body[:limit], True, error) if size > limit else (body, error is not None, error)
-
-
-def _kept_headers(raw: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
-    kept: list[tuple[str, str]] = []
-    room = MAX_KEPT_HEADER_BYTES
-    for name, value in raw:
-        room -= len(name) + len(value)
-        if room < 0 or len(kept) == MAX_KEPT_HEADERS:
-            break
-        kept.append((name.decode("utf-8", "backslashreplace"), value.decode("utf-8", "backslashreplace")))
-    return tuple(kept)
