@@ -8,6 +8,7 @@ Must not know: sockets, files, endpoints, the clock, where ids come from.
 
 import hashlib
 import re
+from functools import lru_cache
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -25,8 +26,8 @@ MAX_NAME_SHOWN_CHARS = 64
 _TYPE = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID_CHARS}}}")
 _TENANT = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_TENANT_CHARS}}}")
-#: A colon written as an escape, which a decoded name no longer shows.
-_ESCAPED_COLON = re.compile(rb"(?<!\\)((?:\\\\)*)\\u003[Aa]")
+#: Types and tenants come again and again: their judged text is remembered by how it was written.
+_WORDS_REMEMBERED = 4096
 
 _WANTED = {
     "type": f"1 to {MAX_TYPE_CHARS} characters: segments of A-Z a-z 0-9 _ - joined by dots",
@@ -60,7 +61,6 @@ class _Members(msgspec.Struct, gc=False):
 
 _NAMES = _Members.__struct_fields__
 _NOT_BUILT = ("order_key", "callback")
-_TIMES = ("created_at", "deliver_after", "expires_at")
 #: What the digest covers besides type and data, in this order.
 _DIGESTED = ("created_at", "order_key", "deliver_after", "expires_at", "callback")
 
@@ -136,13 +136,14 @@ def _not_an_object(line: bytes) -> _Refused:
 
 def _stray_member(line: bytes) -> _Refused:
     """Tell a member given twice from an unknown one; the first is the graver."""
-    # A name such as "a\u003a" has no colon as written but one when decoded: write that one so that it has none.
-    line = _ESCAPED_COLON.sub(rb"\1\\u003b", line)
     raws = _every_member_decoder.decode(line)
+    name = next((name for name in raws if name not in _NAMES), "")
+    if b"\\u003" in line:  # a name like "a\u003a" has no colon as written but one when decoded: make it have none
+        line = line.replace(b"\\\\", b"\\u005c").replace(b"\\u003a", b"\\ue000").replace(b"\\u003A", b"\\ue000")
+        raws = _every_member_decoder.decode(line)
     kept = len(raws) + "".join(raws).count(":") + b"".join(raws.values()).count(b":")
     if line.count(b":") != kept:
         return _Refused("invalid_json", "a member of the event is given twice")
-    name = next(name for name in raws if name not in _NAMES)
     shown = name if len(name) <= MAX_NAME_SHOWN_CHARS else name[:MAX_NAME_SHOWN_CHARS] + "…"
     return _Refused("unknown_field", f"an event has no field {shown!r}", shown)
 
@@ -152,30 +153,23 @@ def _event(raws: dict[str, bytes], now_ms: int, fresh_id: str) -> Event:
     for name in _NOT_BUILT:
         if name in raws:
             raise _Refused("not_supported", f"{name} is not supported yet", name)
-    type_, data = _type(raws), _data(raws)
-    event_id = _word(raws, "id", _ID, fresh_id)
-    tenant = _word(raws, "tenant", _TENANT, DEFAULT_TENANT)
-    created, after, expires = (_time(raws, name) for name in _TIMES) if len(raws) > 2 else (None, None, None)
+    type_, data = _type(_required(raws, "type")), _data(_required(raws, "data"))
+    event_id = _word("id", _ID, raws["id"]) if "id" in raws else fresh_id
+    tenant = _tenant(raws["tenant"]) if "tenant" in raws else DEFAULT_TENANT
+    created = _time(raws, "created_at") if "created_at" in raws else now_ms
+    after = _time(raws, "deliver_after") if "deliver_after" in raws else None
+    expires = _time(raws, "expires_at") if "expires_at" in raws else None
     if after is not None and expires is not None and expires <= after:
         raise _Refused("invalid_event", "expires_at must be later than deliver_after", "expires_at")
-    return Event(
-        event_id,
-        tenant,
-        type_,
-        data,
-        now_ms if created is None else created,
-        _digest(type_, data, raws),
-        "id" in raws,
-        after,
-        expires,
-    )
+    digest = _digest(type_, data, raws)
+    return Event(event_id, tenant, type_, data, created, digest, "id" in raws, after, expires)
 
 
 def _invalid(field: str, wanted: str) -> _Refused:
     return _Refused("invalid_event", f"{field} must be {wanted}", field)
 
 
-def _raw(raws: dict[str, bytes], field: str) -> bytes:
+def _required(raws: dict[str, bytes], field: str) -> bytes:
     if field not in raws:
         raise _Refused("invalid_event", f"{field} is required", field)
     return raws[field]
@@ -188,8 +182,9 @@ def _text(raw: bytes, field: str, wanted: str) -> str:
     return _text_decoder.decode(raw) if b"\\" in raw else raw[1:-1].decode()
 
 
-def _type(raws: dict[str, bytes]) -> str:
-    text = _text(_raw(raws, "type"), "type", _WANTED["type"])
+@lru_cache(maxsize=_WORDS_REMEMBERED)
+def _type(raw: bytes) -> str:
+    text = _text(raw, "type", _WANTED["type"])
     if len(text) > MAX_TYPE_CHARS or not _TYPE.fullmatch(text):
         raise _invalid("type", _WANTED["type"])
     if text.startswith(OWN_TYPE_PREFIX):
@@ -197,25 +192,25 @@ def _type(raws: dict[str, bytes]) -> str:
     return text
 
 
-def _data(raws: dict[str, bytes]) -> bytes:
-    raw = _raw(raws, "data")
+@lru_cache(maxsize=_WORDS_REMEMBERED)
+def _tenant(raw: bytes) -> str:
+    return _word("tenant", _TENANT, raw)
+
+
+def _data(raw: bytes) -> bytes:
     if raw[:1] != b"{":
         raise _invalid("data", _WANTED["data"])
     return raw
 
 
-def _word(raws: dict[str, bytes], field: str, form: re.Pattern[str], default: str) -> str:
-    if field not in raws:
-        return default
-    text = _text(raws[field], field, _WANTED[field])
+def _word(field: str, form: re.Pattern[str], raw: bytes) -> str:
+    text = _text(raw, field, _WANTED[field])
     if not form.fullmatch(text):
         raise _invalid(field, _WANTED[field])
     return text
 
 
-def _time(raws: dict[str, bytes], field: str) -> int | None:
-    if field not in raws:
-        return None
+def _time(raws: dict[str, bytes], field: str) -> int:
     ms = parse_rfc3339(_text(raws[field], field, _WANTED_TIME))
     if ms is None:
         raise _invalid(field, _WANTED_TIME)
@@ -225,9 +220,9 @@ def _time(raws: dict[str, bytes], field: str) -> int | None:
 def _digest(type_: str, data: bytes, raws: dict[str, bytes]) -> bytes:
     """SHA-256 over the members as given. Name and length stand before each, so no two sets share their text."""
     text = b"type %d:%bdata %d:%b" % (len(type_), type_.encode(), len(data), data)
-    if len(raws) > 2:
-        given = [(name, raws[name]) for name in _DIGESTED if name in raws]
-        text += b"".join([b"%b %d:%b" % (name.encode(), len(raw), raw) for name, raw in given])
+    for name in _DIGESTED:
+        if name in raws:
+            text += b"%b %d:%b" % (name.encode(), len(raws[name]), raws[name])
     return hashlib.sha256(text, usedforsecurity=False).digest()
 
 
