@@ -89,7 +89,7 @@ def redact_url(url: str) -> str:
 
 def redact_line(line: bytes) -> bytes:
     """Mask signing secrets and bearer tokens anywhere in an encoded line: the last fence."""
-    if b"whsec_" in line or b"whsk_" in line or b"earer " in line:
+    if b"whs" in line or b"earer " in line:
         return _TOKENS.sub(rb"\1" + REDACTED.encode(), line)
     return line
 
