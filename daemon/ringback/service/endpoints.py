@@ -1,0 +1,345 @@
+"""The verbs that change endpoints.
+
+Role: create, patch, delete, pause, resume, disable. Each is judged first, then written, then it replaces a frozen value
+in the snapshot and the listeners are told its lane.
+Rules: verbs run one after another, and one that has begun to write finishes although its caller went away, so that
+snapshot and table can't part.
+Must not know: SQL, HTTP, how a lane is run.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import msgspec
+
+from ringback import dialects
+from ringback.core import egress, endpoint_state
+from ringback.core.endpoint_state import EndpointEvent
+from ringback.core.model import DEFAULT_TENANT, Endpoint, RetryPolicy, Secret
+from ringback.dialects import Dialect
+from ringback.kit.clock import Chance, Clock
+from ringback.kit.log import get_logger
+from ringback.kit.redact import redact_url
+from ringback.service.endpoint_fields import (
+    EndpointFields,
+    Judged,
+    Problem,
+    Refusal,
+    read_create,
+    read_patch,
+    refusal,
+)
+from ringback.service.endpoint_snapshot import Snapshot
+from ringback.store import endpoints as table
+from ringback.store.writer import Writer
+
+#: Also the most deliveries one event can make.
+MAX_ENDPOINTS_PER_TENANT = 10_000
+RESOLVE_TIMEOUT_S = 2.0
+#: What dialects have that set no time of their own; then the settings' counts.
+GENERIC_TIMEOUT_S = 30.0
+
+Resolve = Callable[[str], Awaitable[Sequence[str]]]
+T = TypeVar("T")
+P = ParamSpec("P")
+
+_log = get_logger()
+
+
+class Effective(msgspec.Struct, frozen=True):
+    """What counts for an endpoint, defaults filled in."""
+
+    concurrency: int
+    timeout_s: float
+    retry: RetryPolicy
+
+
+class Changed(msgspec.Struct, frozen=True):
+    """A verb that was done. ``new_secret``: the secret was made or set just now and may be shown in full this once."""
+
+    endpoint: Endpoint
+    warnings: tuple[str, ...] = ()
+    new_secret: bool = False
+
+
+class EndpointDefaults(msgspec.Struct, frozen=True):
+    """The part of the settings that endpoints need."""
+
+    dialect: str = "standard"
+    concurrency: int = 8
+    timeout_s: float = 30.0
+
+
+class Endpoints(Snapshot):
+    """The snapshot and its verbs.
+
+    ``resolve(host)`` answers the addresses of a name, none if it has none; it is given ``RESOLVE_TIMEOUT_S``.
+    """
+
+    def __init__(
+        self,
+        *,
+        writer: Writer,
+        policy: egress.EgressPolicy,
+        defaults: EndpointDefaults,
+        resolve: Resolve,
+        clock: Clock,
+        chance: Chance,
+    ) -> None:
+        super().__init__()
+        self._writer = writer
+        self._policy = policy
+        self._defaults = defaults
+        self._resolve = resolve
+        self._clock = clock
+        self._chance = chance
+        self._listeners: list[Callable[[int], None]] = []
+        self._turn = asyncio.Lock()
+        self._writing: set[asyncio.Task[Any]] = set()
+
+    def on_change(self, listener: Callable[[int], None]) -> None:
+        """Have ``listener(lane)`` called after each change; ``by_lane`` is None if it was deleted."""
+        self._listeners.append(listener)
+
+    def effective(self, endpoint: Endpoint) -> Effective:
+        """What counts for it: its own, else the settings', else its dialect's."""
+        dialect = dialects.get(endpoint.dialect)
+        own_time = dialect is not None and dialect.default_timeout_s != GENERIC_TIMEOUT_S
+        timeout_s = dialect.default_timeout_s if dialect is not None and own_time else self._defaults.timeout_s
+        return Effective(
+            concurrency=endpoint.concurrency or self._defaults.concurrency,
+            timeout_s=endpoint.timeout_s or timeout_s,
+            retry=endpoint.retry or (dialect.default_retry if dialect is not None else RetryPolicy()),
+        )
+
+    # ---- the verbs
+
+    async def create(self, body: object) -> Changed | Refusal:
+        """Make an endpoint from an API body (CONTRACT, Managing). Raises StoreError if it can't be written."""
+        read = read_create(body, self._defaults.dialect, self._policy)
+        if isinstance(read, Refusal):
+            return read
+        judged, dialect = read
+        warning = await self._judge_name(judged.target)
+        if isinstance(warning, Refusal):
+            return warning
+        return await self._in_turn(self._create, judged, dialect, warning)
+
+    async def patch(self, endpoint_id: str, patch: object) -> Changed | Refusal:
+        """Merge a JSON patch (SEMANTICS, Endpoints). Raises StoreError if it can't be written."""
+        endpoint = self.get(endpoint_id)
+        if endpoint is None:
+            return _not_found(endpoint_id)
+        read = read_patch(patch, endpoint, self._policy)
+        if isinstance(read, Refusal):
+            return read
+        warning = await self._judge_name(read[0].target)
+        if isinstance(warning, Refusal):
+            return warning
+        return await self._in_turn(self._patch, endpoint_id, patch, warning)
+
+    async def delete(self, endpoint_id: str) -> Changed | Refusal:
+        """Delete softly: it matches no more, what it is owed becomes cancelled, its history stays."""
+        return await self._in_turn(self._delete, endpoint_id)
+
+    async def pause(self, endpoint_id: str) -> Changed | Refusal:
+        """Hold what is owed until ``resume``; attempts in flight finish and count."""
+        return await self._in_turn(self._move, endpoint_id, EndpointEvent.PAUSE, None)
+
+    async def resume(self, endpoint_id: str) -> Changed | Refusal:
+        """Go back to the status before a pause, or leave ``disabled``."""
+        return await self._in_turn(self._move, endpoint_id, EndpointEvent.RESUME, None)
+
+    async def disable(self, lane: int, reason: str) -> Changed | Refusal:
+        """Stop by policy; ``reason`` is shown as ``status_reason``. What is owed is held."""
+        endpoint = self._by_lane.get(lane)
+        if endpoint is None:
+            return Refusal("not_found", f"there is no endpoint on lane {lane}")
+        return await self._in_turn(self._move, endpoint.id, EndpointEvent.DISABLE, reason)
+
+    # ---- inside: each of these runs under the lock, in a task of its own
+
+    async def _in_turn(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a change to its end although the caller may be cancelled meanwhile."""
+
+        async def turn() -> T:
+            async with self._turn:
+                return await work(*args, **kwargs)
+
+        task = asyncio.create_task(turn())
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+        return await asyncio.shield(task)
+
+    async def _create(self, judged: Judged, dialect: Dialect, warnings: tuple[str, ...]) -> Changed | Refusal:
+        given = judged.given
+        tenant = given.tenant or DEFAULT_TENANT
+        if self.count(tenant) >= MAX_ENDPOINTS_PER_TENANT:
+            text = f"tenant {tenant} has {MAX_ENDPOINTS_PER_TENANT} endpoints already, which is the limit"
+            return Refusal("too_many_endpoints", text)
+        if judged.target is None:
+            raise AssertionError("a create without a url passed its judgement")
+        now_ms = self._clock.now_ms()
+        handshake = given.handshake or dialect.handshake
+        blank = Endpoint(
+            lane=0,
+            id=self._chance.new_id(),
+            tenant=tenant,
+            url=judged.target.url,
+            dialect=dialect.name,
+            created_at_ms=now_ms,
+            updated_at_ms=now_ms,
+            status=endpoint_state.starting_status(handshake),
+            secrets=self._secrets(given.secret, dialect, now_ms),
+        )
+        members = _members(given, judged) | {"handshake": handshake}
+        made = await self._writer.run(table.insert(msgspec.structs.replace(blank, **members)))
+        if isinstance(made, table.NameTaken):
+            return _name_taken(tenant, given.name)
+        self.install(made)
+        self._say("endpoint.created", made, dialect=made.dialect, url=redact_url(made.url), signed=bool(made.secrets))
+        self._tell(made.lane)
+        return Changed(made, warnings, new_secret=bool(made.secrets))
+
+    async def _patch(self, endpoint_id: str, patch: object, warnings: tuple[str, ...]) -> Changed | Refusal:
+        old = self.get(endpoint_id)
+        if old is None:
+            return _not_found(endpoint_id)
+        read = read_patch(patch, old, self._policy)  # again: the endpoint may have changed while a name was resolved
+        if isinstance(read, Refusal):
+            return read
+        judged, dialect = read
+        now_ms = self._clock.now_ms()
+        members = _members(judged.given, judged)
+        secret_set = "secret" in judged.given.model_fields_set
+        if secret_set:
+            members["secrets"] = self._secrets(judged.given.secret, dialect, now_ms)
+        if members.get("handshake", "") is None:
+            members["handshake"] = dialect.handshake
+        new = msgspec.structs.replace(old, **members)
+        if judged.target is not None:
+            moved = endpoint_state.apply(new, EndpointEvent.URL_CHANGED, now_ms=now_ms)
+            new = new if isinstance(moved, endpoint_state.Refused) else moved
+        if new == old:
+            return Changed(old, warnings)
+        revision = old.revision + (_sent(new) != _sent(old))
+        new = msgspec.structs.replace(new, revision=revision, updated_at_ms=now_ms)
+        taken = await self._replace(new)
+        if taken is not None:
+            return taken
+        self._say("endpoint.changed", new, fields=sorted(judged.given.model_fields_set), revision=new.revision)
+        return Changed(new, warnings, new_secret=secret_set and bool(new.secrets))
+
+    async def _delete(self, endpoint_id: str) -> Changed | Refusal:
+        old = self.get(endpoint_id)
+        if old is None:
+            return _not_found(endpoint_id)
+        now_ms = self._clock.now_ms()
+        gone = msgspec.structs.replace(old, deleted_at_ms=now_ms, updated_at_ms=now_ms)
+        await self._writer.run(table.update(gone))
+        self.remove(gone)
+        self._say("endpoint.deleted", gone)
+        self._tell(gone.lane)
+        return Changed(gone)
+
+    async def _move(self, endpoint_id: str, event: EndpointEvent, reason: str | None) -> Changed | Refusal:
+        old = self.get(endpoint_id)
+        if old is None:
+            return _not_found(endpoint_id)
+        new = endpoint_state.apply(old, event, now_ms=self._clock.now_ms(), reason=reason)
+        if isinstance(new, endpoint_state.Refused):
+            return Refusal(new.code, new.message)
+        if new is old:
+            return Changed(old)
+        taken = await self._replace(new)
+        if taken is not None:
+            return taken
+        name = "endpoint.activated" if new.status == "active" else f"endpoint.{new.status}"
+        self._say(name, new, reason=new.status_reason)
+        return Changed(new)
+
+    async def _replace(self, new: Endpoint) -> Refusal | None:
+        """Write a changed endpoint, put it into the snapshot, tell the listeners."""
+        answer = await self._writer.run(table.update(new))
+        if isinstance(answer, table.NameTaken):
+            return _name_taken(new.tenant, new.name)
+        self.install(new)
+        self._tell(new.lane)
+        return None
+
+    async def _judge_name(self, target: egress.Target | None) -> tuple[str, ...] | Refusal:
+        """Resolve a new url's name: refused if an address is forbidden, a warning if it has none within the time."""
+        if target is None or target.literal is not None:
+            return ()
+        addresses: Sequence[str] = ()
+        try:
+            async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+                addresses = await self._resolve(target.host)
+        except (TimeoutError, OSError):
+            pass  # the same as no address: the warning says it
+        if not addresses:
+            return (f"{target.host} does not resolve now; deliveries wait and retry until it does",)
+        for address in addresses:
+            reason = egress.judge_address(self._policy, address, target.scheme)
+            if reason is not None:
+                return refusal([Problem(("url",), f"{target.host} resolves to {address}: {reason}", "forbidden")])
+        return ()
+
+    def _secrets(self, given: str | None, dialect: Dialect, now_ms: int) -> tuple[Secret, ...]:
+        """None is the default: a new one if the dialect signs. The empty text is none."""
+        if given is None:
+            given = dialect.new_secret(self._chance.token(dialect.secret_bytes)) if dialect.signs else ""
+        return (Secret(given, now_ms),) if given else ()
+
+    def _tell(self, lane: int) -> None:
+        for listener in self._listeners:
+            listener(lane)
+
+    def _say(self, name: str, endpoint: Endpoint, **facts: object) -> None:
+        _log.info(name, endpoint_id=endpoint.id, tenant=endpoint.tenant, **facts)
+
+
+def _sent(endpoint: Endpoint) -> tuple[object, ...]:
+    """What a request is made of: a change of it is a new revision."""
+    return (endpoint.url, endpoint.headers, endpoint.options, endpoint.secrets, endpoint.tls_verify)
+
+
+#: Fields copied as they are, and what null stands for.
+_PLAIN: dict[str, object] = {
+    "name": None,
+    "description": None,
+    "concurrency": None,
+    "timeout_s": None,
+    "handshake": None,
+    "tls_verify": True,
+}
+
+
+def _members(given: EndpointFields, judged: Judged) -> dict[str, Any]:
+    """The given fields as an Endpoint's members; null is the default. Secret and status are not among them."""
+    named = given.model_fields_set
+    members: dict[str, Any] = {}
+    for name, default in _PLAIN.items():
+        if name in named:
+            value = getattr(given, name)
+            members[name] = default if value is None else value
+    for name in ("headers", "options", "metadata"):
+        if name in named:
+            members[name] = getattr(given, name) or {}
+    if "events" in named:
+        members["events"] = tuple(given.events or ())
+    if "retry" in named:
+        members["retry"] = judged.retry
+    if judged.target is not None:
+        members["url"] = judged.target.url
+    return members
+
+
+def _not_found(endpoint_id: str) -> Refusal:
+    return Refusal("not_found", f"there is no endpoint {endpoint_id}")
+
+
+def _name_taken(tenant: str, name: str | None) -> Refusal:
+    problem = Problem(("name",), f"tenant {tenant} has an endpoint named {name} already", "conflict")
+    return Refusal("conflict", problem.msg, (problem,))
