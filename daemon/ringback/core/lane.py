@@ -33,6 +33,7 @@ class Lane:
     ``refilling``: while a refill is on its way, the events it must not bring: all that were known at any time since it
     began, because it reads the table as it was then. ``missed``: a hand-off failed since it began.
     ``next_timed_ms``: the earliest known due time of a row that is not here (wall clock), None if there is none.
+    ``timed_left``: rows that are due already had to stay in the table; asked for when the timed queue is half empty.
     ``suspect``: silent for too long with a request out. ``heard_s``: when it last answered, or started from nothing.
     ``ring``: the class ring it waits in; ``counted``: the class its in-flight requests are counted under.
     """
@@ -56,6 +57,7 @@ class Lane:
         "suspect",
         "tenant",
         "timed",
+        "timed_left",
         "timed_turn",
         "window",
     )
@@ -75,6 +77,7 @@ class Lane:
         self.missed = False
         self.refilling: set[int] | None = None
         self.next_timed_ms: int | None = None
+        self.timed_left = False
         self.suspect = False
         self.aged = False
         self.heard_s = 0.0
@@ -113,7 +116,7 @@ class Lane:
         while len(self.timed) > limit:
             item = self.timed.pop()
             self.known.discard(item.event)
-            self.note_due(item.due_at_ms)
+            self.leave(item.due_at_ms)
             given += 1
         return given
 
@@ -121,3 +124,8 @@ class Lane:
         """A row that is not here is due at that time (wall-clock milliseconds)."""
         if self.next_timed_ms is None or due_at_ms < self.next_timed_ms:
             self.next_timed_ms = due_at_ms
+
+    def leave(self, due_at_ms: int) -> None:
+        """A row that is due already had to stay in the table for want of room."""
+        self.timed_left = True
+        self.note_due(due_at_ms)

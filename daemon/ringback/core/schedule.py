@@ -142,7 +142,9 @@ class Board:
         """Open a refill: how many fresh and timed ids to ask the table for; (0, 0) if it wants none now."""
         fresh, timed = self.room(lane)
         fresh = fresh if lane.overflowed else 0
-        timed = timed if lane.next_timed_ms is not None and lane.next_timed_ms <= now_ms else 0
+        due = lane.next_timed_ms is not None and lane.next_timed_ms <= now_ms
+        lane.timed_left = due and not timed
+        timed = timed if due else 0
         if lane.refilling is not None or not (fresh or timed):
             return 0, 0
         lane.refilling, lane.missed = set(lane.known), False
@@ -150,20 +152,24 @@ class Board:
             lane.next_timed_ms = None
         return fresh, timed
 
-    def end_refill(self, lane: Lane, items: list[Owed], *, more_fresh: bool, next_timed_ms: int | None) -> None:
+    def end_refill(
+        self, lane: Lane, items: list[Owed], now_ms: int, *, more_fresh: bool, next_timed_ms: int | None
+    ) -> None:
         """What the table answered. ``more_fresh``: it has fresh rows beyond these, or was not asked for any."""
         exclude, lane.refilling = lane.refilling or set(), None
         lane.overflowed = (lane.overflowed and more_fresh) or lane.missed
         if next_timed_ms is not None:
             lane.note_due(next_timed_ms)
+            lane.timed_left |= next_timed_ms <= now_ms
         for item in items:
             if item.event in exclude or self._take(lane, item):
                 continue
             if item.phase == Phase.TIMED:
-                lane.note_due(item.due_at_ms)
+                lane.leave(item.due_at_ms)
             else:
                 lane.overflowed = True
-        if lane.overflowed and self.room(lane)[0]:
+        fresh, timed = self.room(lane)
+        if (lane.overflowed and fresh) or (lane.timed_left and timed):
             self.thirsty[lane.number] = lane
 
     def ended(self, started: Started, signal: Signal, now_s: float) -> None:
@@ -319,7 +325,7 @@ class Board:
         take_timed = bool(lane.timed) and (lane.timed_turn or not lane.fresh)
         item = lane.timed.popleft() if take_timed else lane.fresh.popleft()
         lane.timed_turn = not take_timed
-        if lane.overflowed and len(lane.fresh) <= lane.window_items() // 2:
+        if (lane.overflowed or lane.timed_left) and min(len(lane.fresh), len(lane.timed)) <= lane.window_items() // 2:
             self.thirsty[lane.number] = lane
         self.items -= 1
         self.in_flight += 1

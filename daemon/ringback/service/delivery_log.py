@@ -1,0 +1,49 @@
+"""The log lines of deliveries: one for each attempt that ended, after it was recorded.
+
+Role: the words an operator greps for (CONTRACT, Log).
+Rules: ids, numbers and reasons only; never a payload, a secret, a signature or a URL's query.
+Must not know: how anything was decided.
+"""
+
+from ringback.core.ids import delivery_id
+from ringback.core.model import DeliveryState, Endpoint, OutcomeKind, Owed
+from ringback.core.times import rfc3339
+from ringback.kit.log import get_logger
+from ringback.kit.redact import redact_url
+from ringback.service.attempt import Ended
+from ringback.service.bodies import Body
+
+_log = get_logger()
+
+
+def ended(item: Owed, body: Body, endpoint: Endpoint, result: Ended, *, applied: bool) -> None:
+    """One attempt (or an expiry) is over and its record committed; ``applied`` False: the delivery had moved on."""
+    record, transition = result.record, result.transition
+    keys: dict[str, object] = {
+        "event_id": body.event.id,
+        "delivery_id": delivery_id(body.accepted_at_ms, item.event, item.lane),
+        "endpoint_id": endpoint.id,
+        "tenant": endpoint.tenant,
+        "attempt": item.attempts + 1,
+        "elapsed_ms": record.elapsed_ms if record else 0,
+    }
+    if record is not None and record.status is not None:
+        keys["status"] = record.status
+    if not applied:
+        _log.info("delivery.stale_report", **keys)
+        return
+    if transition.to is DeliveryState.SUCCEEDED:
+        _log.info("delivery.succeeded", **keys)
+        return
+    if record is not None:
+        keys["outcome"], keys["error"] = record.outcome, record.error
+        if record.outcome == OutcomeKind.EGRESS_DENIED:
+            _log.warning("egress.denied", url=redact_url(endpoint.url), **keys)
+    if transition.to is DeliveryState.PENDING and transition.due_at_ms is not None:
+        _log.info("delivery.retrying", due_at=rfc3339(transition.due_at_ms), **keys)
+    elif transition.to is DeliveryState.PENDING:
+        _log.info("delivery.interrupted", **keys)
+    elif transition.to is DeliveryState.EXPIRED:
+        _log.warning("delivery.expired", **keys)
+    else:
+        _log.warning("delivery.dead", **keys)

@@ -1,0 +1,332 @@
+"""Dispatch: what is owed gets its turn, is attempted, and its result goes to the writer.
+
+Role: carries out the board's decisions. Newly committed deliveries are handed to their lanes, lanes that ran low are
+refilled from the table, attempts run as tasks, results are committed, then logged. The only one who changes the board.
+Rules: a result frees its slot at once and its id only after the commit, so nothing is sent twice because the table was
+behind; what can't be recorded is tried once more without its details, then left for a restart and named.
+Must not know: SQL, HTTP, how turns are decided.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Protocol
+
+from ringback.core.lane import Lane
+from ringback.core.lifecycle import expired
+from ringback.core.model import Endpoint, EndpointStatus, Event, Owed, Phase, Verdict
+from ringback.core.schedule import Board, Limits, Started
+from ringback.core.window import Signal, Window
+from ringback.kit.clock import Clock
+from ringback.kit.log import get_logger
+from ringback.kit.wake import WakeUp
+from ringback.service import delivery_log
+from ringback.service.attempt import Attempts, Ended, corrupt, without_details
+from ringback.service.bodies import Bodies, Body, LoadsEvents
+from ringback.service.endpoints import Effective
+from ringback.service.refill import Refiller, RefillsLanes
+from ringback.store import endpoints as table
+from ringback.store.ops import INTERNAL_ERROR, Failed, Finish
+from ringback.store.queue import Head
+from ringback.store.reader import QueryTimeout
+from ringback.store.writer import Writer
+
+#: Attempts started in one turn before the rest of the loop gets its chance.
+STARTS_A_TURN = 256
+#: Failures in a row after which a lane is remembered as unwell over a restart.
+UNWELL_AFTER = 3
+#: Why an endpoint that answered 410 is disabled.
+GONE = "gone"
+
+_log = get_logger()
+
+
+class KnowsEndpoints(Protocol):
+    """The endpoints as they are now."""
+
+    def by_lane(self, lane: int) -> Endpoint | None:
+        """The endpoint of that lane; None once it is deleted."""
+        ...
+
+    def effective(self, endpoint: Endpoint) -> Effective:
+        """Its cap, deadline and retry policy, defaults filled in."""
+        ...
+
+    async def disable(self, lane: int, reason: str) -> object:
+        """Stop delivering to it, by policy."""
+        ...
+
+
+class QueueReads(RefillsLanes, LoadsEvents, Protocol):
+    """What the dispatcher asks of the table."""
+
+    async def heads(self) -> Sequence[Head]:
+        """Every lane that owes something."""
+        ...
+
+
+class Dispatch:
+    """Owns the board, the attempts and what is in flight."""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        endpoints: KnowsEndpoints,
+        reads: QueueReads,
+        writer: Writer,
+        attempts: Attempts,
+        clock: Clock,
+    ) -> None:
+        self.wake = WakeUp()
+        self.board = Board(limits)
+        self.refiller = Refiller(self.board, reads, clock, self.wake)
+        self._endpoints = endpoints
+        self._reads = reads
+        self._writer = writer
+        self._attempts = attempts
+        self._clock = clock
+        self._bodies = Bodies(reads)
+        self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
+        self._unsettled: set[tuple[int, int]] = set()
+        self._helpers: set[asyncio.Task[object]] = set()
+        self._health: dict[int, bool] = {}
+        self._bug: BaseException | None = None
+        self._stopping = False
+
+    # -- what others tell --------------------------------------------------------------------------------------------
+
+    async def recover(self, health: dict[int, bool]) -> None:
+        """Find every lane that owes something. ``health``: lanes once heard from, and whether they were failing."""
+        self._health = dict(health)
+        for head in await self._reads.heads():
+            lane = self._lane_of(head.lane)
+            if lane is not None:
+                self.board.look_again(lane)
+        self._nudge()
+
+    def accepted(self, seq: int, event: Event, lanes: tuple[int, ...], accepted_at_ms: int) -> None:
+        """Deliveries of this event are owed now: hand their ids to the lanes that have room."""
+        size = len(event.data)
+        due_at_ms = event.deliver_after_ms
+        if due_at_ms is not None and due_at_ms > accepted_at_ms:
+            for number in lanes:
+                lane = self._lane_of(number)
+                if lane is not None:
+                    self.refiller.note_due(lane, due_at_ms)
+            return
+        if lanes:
+            self._bodies.keep(seq, event, accepted_at_ms, len(lanes))
+        phase = Phase.FRESH if due_at_ms is None else Phase.TIMED
+        for number in lanes:
+            lane = self._lane_of(number)
+            if lane is not None:
+                item = Owed(number, seq, phase, due_at_ms or 0, 0, size, event.expires_at_ms)
+                self.board.hand_off(lane, item)
+        self._nudge()
+
+    def changed(self, number: int) -> None:
+        """An endpoint was made, changed, paused, resumed or deleted."""
+        endpoint = self._endpoints.by_lane(number)
+        lane = self.board.lanes.get(number)
+        if endpoint is None:
+            if lane is not None:
+                self.board.drop(lane)
+            return
+        lane = self._lane(endpoint)
+        active = endpoint.status is EndpointStatus.ACTIVE  # only an active endpoint gets anything
+        if lane.open and not active:
+            self.board.close(lane)
+        elif active and not lane.open:
+            self.board.open(lane)
+        self._nudge()
+
+    def kick(self, number: int) -> None:
+        """Rows appeared in the table that nobody handed off (a retry by hand)."""
+        lane = self._lane_of(number)
+        if lane is not None:
+            self.board.look_again(lane)
+            self._nudge()
+
+    # -- what others ask ---------------------------------------------------------------------------------------------
+
+    def in_flight(self) -> frozenset[tuple[int, int]]:
+        """(event, lane) of every attempt under way or awaiting its commit."""
+        return frozenset(self._unsettled)
+
+    def is_in_flight(self, event: int, lane: int) -> bool:
+        """Whether an attempt of this delivery is under way or its result not yet committed."""
+        return (event, lane) in self._unsettled
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    async def turn(self, _now_ms: int) -> float | None:
+        """Start what may start; returns seconds until time alone could start more."""
+        if self._bug is not None:
+            raise self._bug
+        if self._stopping:
+            return None
+        starts: list[tuple[Started, Body | None]] = []
+        now_s = self._clock.monotonic()
+        while len(starts) < STARTS_A_TURN and (started := self.board.start(now_s)) is not None:
+            starts.append((started, self._bodies.take(started.item.event)))
+        missing = [started.item.event for started, body in starts if body is None]
+        load = asyncio.ensure_future(self._bodies.load(missing)) if missing else None
+        for started, body in starts:
+            self._spawn(started, body, load)
+        if len(starts) == STARTS_A_TURN:
+            self.wake.wake()
+        if self.board.thirsty:
+            self.refiller.wake.wake()
+        return self.board.wake_in_s(now_s)
+
+    async def stop(self, grace_s: float) -> int:
+        """Start nothing more, let what is in flight end for ``grace_s`` seconds, cut off the rest; returns how many."""
+        self._stopping = True
+        if self._tasks and grace_s > 0:
+            timer = asyncio.ensure_future(self._clock.sleep(grace_s))
+            drained = asyncio.ensure_future(asyncio.wait(list(self._tasks.values())))
+            await asyncio.wait((timer, drained), return_when=asyncio.FIRST_COMPLETED)
+            for waiter in (timer, drained):
+                waiter.cancel()
+        cut_off = list(self._tasks.values())
+        for task in cut_off:
+            task.cancel()
+        await asyncio.gather(*cut_off, *self._helpers, return_exceptions=True)
+        return len(cut_off)
+
+    # -- one delivery ------------------------------------------------------------------------------------------------
+
+    def _spawn(self, started: Started, body: Body | None, load: "asyncio.Future[dict[int, Body]] | None") -> None:
+        key = (started.item.event, started.item.lane)
+        self._unsettled.add(key)
+        task = asyncio.ensure_future(self._attempt(started, body, load))
+        self._tasks[key] = task
+        task.add_done_callback(self._ended_task)
+
+    def _ended_task(self, task: "asyncio.Task[None] | asyncio.Task[object]") -> None:
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            self._bug = bug
+            self.wake.wake()
+
+    async def _attempt(
+        self, started: Started, body: Body | None, load: "asyncio.Future[dict[int, Body]] | None"
+    ) -> None:
+        item = started.item
+        endpoint = self._endpoints.by_lane(item.lane)
+        ended: Ended | None = None
+        if body is None and load is not None:
+            body = await self._loaded(item, load)
+        if body is not None and endpoint is not None:
+            ended = await self._make(item, body, endpoint)
+        del self._tasks[item.event, item.lane]
+        self.board.ended(started, ended.signal if ended else Signal.NEUTRAL, self._clock.monotonic())
+        if ended is None or body is None or endpoint is None:
+            self._settle(started)
+            self.board.look_again(started.lane)
+            self.refiller.wake.wake()
+        else:
+            if ended.verdict is Verdict.DISABLE:
+                self.board.close(started.lane)
+                self._help(self._endpoints.disable(item.lane, GONE))
+            self._record(started, body, endpoint, ended)
+            self._note_health(started.lane)
+        self.wake.wake()
+
+    async def _loaded(self, item: Owed, load: "asyncio.Future[dict[int, Body]]") -> Body | None:
+        """The event from the table; None if it couldn't be read now: the delivery stays owed and comes again."""
+        try:
+            bodies = await asyncio.shield(load)
+        except QueryTimeout:
+            _log.warning("store.slow", what="load", lane=item.lane)
+            return None
+        except asyncio.CancelledError:
+            return None  # stopping: nothing was sent
+        if item.event not in bodies:
+            _log.error("delivery.event_missing", event_seq=item.event, lane=item.lane)
+        return bodies.get(item.event)
+
+    async def _make(self, item: Owed, body: Body, endpoint: Endpoint) -> Ended:
+        now_ms = self._clock.now_ms()
+        if item.expires_at_ms is not None and item.expires_at_ms <= now_ms:
+            return Ended(expired(), None, Signal.NEUTRAL, Verdict.GIVE_UP)
+        if body.corrupt:
+            return corrupt(now_ms)
+        return await self._attempts.make(item, body, endpoint, self._endpoints.effective(endpoint))
+
+    def _record(self, started: Started, body: Body, endpoint: Endpoint, ended: Ended) -> None:
+        item = started.item
+        op = Finish(item.lane, item.event, ended.transition, ended.record)
+
+        def recorded(result: object) -> None:
+            if isinstance(result, Failed) and result.code == INTERNAL_ERROR:
+                bare = without_details(ended)
+                if bare != ended:
+                    self._record(started, body, endpoint, bare)
+                    return
+                _log.error("delivery.unrecorded", event_id=body.event.id, endpoint_id=endpoint.id, error=result.message)
+                self._tasks.pop((item.event, item.lane), None)
+                self.board.uncommitted -= 1  # its id stays known: what can't be recorded must not be sent in a loop
+                return
+            self._settle(started)
+            if isinstance(result, Failed):
+                return  # the process is ending; the writer has said why
+            due_at_ms = ended.transition.due_at_ms
+            if due_at_ms is not None:
+                self.refiller.note_due(started.lane, due_at_ms)
+            elif ended.verdict is Verdict.UNCOUNTED:
+                self.board.look_again(started.lane)
+            delivery_log.ended(item, body, endpoint, ended, applied=result is True)
+
+        self._writer.submit(op, recorded)
+
+    def _settle(self, started: Started) -> None:
+        self._unsettled.discard((started.item.event, started.item.lane))
+        self.board.settled(started)
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _lane_of(self, number: int) -> Lane | None:
+        lane = self.board.lanes.get(number)
+        if lane is not None:
+            return lane
+        endpoint = self._endpoints.by_lane(number)
+        return None if endpoint is None else self._lane(endpoint)
+
+    def _lane(self, endpoint: Endpoint) -> Lane:
+        made = endpoint.lane not in self.board.lanes
+        lane = self.board.lane(endpoint.lane, endpoint.tenant, self._endpoints.effective(endpoint).concurrency)
+        if made:
+            failing = self._health.get(endpoint.lane)
+            if failing is not None:
+                lane.window = Window(failures=UNWELL_AFTER if failing else 0, proved=True)
+            if endpoint.status is not EndpointStatus.ACTIVE:
+                self.board.close(lane)
+        return lane
+
+    def _note_health(self, lane: Lane) -> None:
+        """Write down that an endpoint fell ill or got well; single failures aren't worth a row."""
+        window = lane.window
+        if window.failures >= UNWELL_AFTER:
+            failing = True
+        elif window.proved and not window.failures:
+            failing = False
+        else:
+            return
+        if self._health.get(lane.number) is not failing:
+            self._health[lane.number] = failing
+            self._writer.submit(table.set_health(lane.number, failing, self._clock.now_ms()), lambda _: None)
+
+    def _help(self, work: Awaitable[object]) -> None:
+        """Run something beside the attempts; a bug in it ends the loop like one of theirs."""
+        task: asyncio.Task[object] = asyncio.ensure_future(work)  # type: ignore[assignment]
+        self._helpers.add(task)
+        task.add_done_callback(self._helped)
+
+    def _helped(self, task: "asyncio.Task[object]") -> None:
+        self._helpers.discard(task)
+        self._ended_task(task)
+
+    def _nudge(self) -> None:
+        self.wake.wake()
+        if self.board.thirsty:
+            self.refiller.wake.wake()

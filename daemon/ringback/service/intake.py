@@ -1,0 +1,147 @@
+"""Intake: a line of bytes becomes an event on disk, then an answer, then work for the lanes.
+
+Role: the one way in, whatever the transport. Parse, match, hand to the writer; once the batch is committed answer the
+producer first and tell the dispatcher second.
+Rules: nothing is acknowledged before its commit; when more waits for the disk than ``BACKLOG_HIGH`` the transports stop
+reading, so the producer blocks and nothing is refused.
+Must not know: sockets, SQL, what a lane does with an event.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from ringback.core.events import EventLimits, encode_error, encode_ok, parse_line
+from ringback.core.model import Event, Peer, Rejection
+from ringback.kit.clock import Chance, Clock
+from ringback.kit.log import get_logger
+from ringback.store.ops import Accepted, AcceptEvent, Conflict, Failed
+from ringback.store.writer import Writer
+
+#: Rows and bytes waiting for the disk at which the transports stop reading, and at which they go on.
+BACKLOG_HIGH_ROWS, BACKLOG_LOW_ROWS = 16_384, 8_192
+BACKLOG_HIGH_BYTES, BACKLOG_LOW_BYTES = 64 * 1024 * 1024, 32 * 1024 * 1024
+
+_log = get_logger()
+
+
+class Matches(Protocol):
+    """Who wants an event."""
+
+    def match(self, tenant: str, event_type: str) -> tuple[int, ...]:
+        """The lanes of every endpoint that matches, ascending."""
+        ...
+
+
+class Accepts(Protocol):
+    """Who is told of an event once it is on disk."""
+
+    def accepted(self, seq: int, event: Event, lanes: tuple[int, ...], accepted_at_ms: int) -> None:
+        """Deliveries of this event are owed now."""
+        ...
+
+
+class Intake:
+    """Takes lines from every transport."""
+
+    def __init__(
+        self,
+        *,
+        matches: Matches,
+        writer: Writer,
+        dispatch: Accepts,
+        clock: Clock,
+        chance: Chance,
+        limits: EventLimits,
+    ) -> None:
+        self._matches = matches
+        self._writer = writer
+        self._dispatch = dispatch
+        self._clock = clock
+        self._chance = chance
+        self._limits = limits
+        self._closed = False
+        self._pressed = False
+        self._on_pressure: Callable[[bool], None] = lambda _: None
+
+    def on_pressure(self, callback: Callable[[bool], None]) -> None:
+        """Have ``callback(True)`` called when transports must stop reading, ``callback(False)`` when they may go on."""
+        self._on_pressure = callback
+
+    def close(self) -> None:
+        """From now on every line is answered ``shutting_down``; what was taken before is still committed."""
+        self._closed = True
+
+    def handle(self, line: bytes, peer: Peer, answer: Callable[[bytes], None]) -> None:
+        """Take one line without its end. ``answer`` is called once, on the loop's thread, with one answer line."""
+        if self._closed:
+            answer(self.refuse("shutting_down", "the daemon is stopping: send this event again, with the same id"))
+            return
+        now_ms = self._clock.now_ms()
+        event = parse_line(line, self._limits, now_ms, self._chance.new_id())
+        if isinstance(event, Rejection):
+            _rejected(event, peer)
+            answer(encode_error(event))
+            return
+        lanes = self._matches.match(event.tenant, event.type)
+        op = AcceptEvent(event, lanes, now_ms, peer)
+        self._writer.submit(op, lambda result: self._committed(op, result, answer))
+        self._feel_pressure()
+
+    def refuse(self, code: str, message: str) -> bytes:
+        """The answer line of a refusal that a transport makes itself."""
+        _log.info("event.rejected", code=code, message=message)
+        return encode_error(Rejection(code, message))
+
+    def _committed(self, op: AcceptEvent, result: object, answer: Callable[[bytes], None]) -> None:
+        if self._pressed:
+            self._feel_relief()
+        event = op.event
+        if isinstance(result, Accepted):
+            answer(encode_ok(event.id, result.deliveries, result.duplicate))
+            if not result.duplicate:
+                self._dispatch.accepted(result.seq, event, op.lanes, op.accepted_at_ms)
+                _log.debug(
+                    "event.accepted",
+                    event_id=event.id,
+                    tenant=event.tenant,
+                    type=event.type,
+                    deliveries=result.deliveries,
+                )
+            return
+        if isinstance(result, Conflict):
+            text = "this id was accepted before with other content; the first stands"
+            rejection = Rejection("conflict", text, "id")
+        elif isinstance(result, Failed):
+            rejection = Rejection(result.code, result.message)
+        else:
+            raise TypeError(f"the writer answered an event with {type(result).__name__}")
+        _rejected(rejection, op.peer, event)
+        answer(encode_error(rejection))
+
+    def _feel_pressure(self) -> None:
+        if self._pressed:
+            return
+        writer = self._writer
+        if writer.backlog_rows >= BACKLOG_HIGH_ROWS or writer.backlog_bytes >= BACKLOG_HIGH_BYTES:
+            self._pressed = True
+            self._on_pressure(True)
+
+    def _feel_relief(self) -> None:
+        writer = self._writer
+        if writer.backlog_rows <= BACKLOG_LOW_ROWS and writer.backlog_bytes <= BACKLOG_LOW_BYTES:
+            self._pressed = False
+            self._on_pressure(False)
+
+
+def _rejected(rejection: Rejection, peer: Peer | None, event: Event | None = None) -> None:
+    """One line a refusal; a wrong producer is found by its uid and pid."""
+    _log.info(
+        "event.rejected",
+        code=rejection.code,
+        field=rejection.field,
+        message=rejection.message,
+        event_id=event.id if event else None,
+        tenant=event.tenant if event else None,
+        uid=peer.uid if peer else None,
+        pid=peer.pid if peer else None,
+    )
