@@ -11,7 +11,9 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Hashable
 
+from aiohttp.client_exceptions import ServerDisconnectedError
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.streams import StreamReader
 
 MAX_LINE_BYTES = 8190  #: status line, and each header's name and value
 MAX_RESPONSE_HEADERS = 128
@@ -75,13 +77,18 @@ class HttpConnection(ResponseHandler):
         self._feed(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Tell the pool before anybody else."""
+        """Tell the pool before anybody else, and whoever reads a body after everybody else."""
         self._pool.lost(self)
+        payload = self._payload
         super().connection_lost(exc)
+        if payload is not None:
+            _break_off(payload, ServerDisconnectedError())
 
     def _feed(self, data: bytes) -> None:
         self.wire_bytes += len(data)
         super().data_received(data)
+        if self._exception is not None and self._payload is not None:
+            _break_off(self._payload, self._exception)
 
     def _allowed(self) -> int:
         payload = self._payload
@@ -91,12 +98,17 @@ class HttpConnection(ResponseHandler):
 
     def _overrun(self) -> None:
         error = HeadOverrunError(f"more than {self._budget} bytes of head or framing")
-        payload = self._payload
-        if payload is not None:
-            payload.set_exception(error)
+        if self._payload is not None:
+            _break_off(self._payload, error)
         self.set_exception(error)
         if self.transport is not None:
             self.transport.abort()
+
+
+def _break_off(payload: StreamReader, error: BaseException) -> None:
+    """End a body that will get no further byte; aiohttp tells the queue of responses alone when the parser fails."""
+    if not payload.is_eof() and payload.exception() is None:
+        payload.set_exception(error)
 
 
 class Pool:

@@ -61,8 +61,7 @@ class Dialer:
     def __init__(self, *, resolver: Resolver, judge_address: JudgeAddress) -> None:
         self._resolver = resolver
         self._judge = judge_address
-        self._verified = _tls_context(verify=True)
-        self._unverified = _tls_context(verify=False)
+        self._contexts: dict[bool, ssl.SSLContext] = {}
 
     async def dial(self, origin: Origin, timeout_s: float, make: Callable[[], HttpConnection]) -> HttpConnection:
         """Connect within ``timeout_s``. Raises DialError; cancelling it leaves no socket behind."""
@@ -124,10 +123,14 @@ class Dialer:
             if origin.scheme == "http":
                 return (await loop.create_connection(make, sock=sock))[1]
             progress.stage = "in the TLS handshake"
+            context = self._contexts.get(origin.tls_verify)
+            if context is None:  # reads the system's certificates: 20 ms that the loop must not lose
+                context = await asyncio.to_thread(_tls_context, verify=origin.tls_verify)
+                self._contexts[origin.tls_verify] = context
             _, connection = await loop.create_connection(
                 make,
                 sock=sock,
-                ssl=self._verified if origin.tls_verify else self._unverified,
+                ssl=context,
                 server_hostname=origin.host.rstrip("."),
                 ssl_handshake_timeout=timeout_s,
                 ssl_shutdown_timeout=TLS_SHUTDOWN_TIMEOUT_S,
