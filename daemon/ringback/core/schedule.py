@@ -53,17 +53,24 @@ class Started(msgspec.Struct, frozen=True):
     lane: Lane
 
 
-class _Tenant:
-    """A tenant's lanes waiting for their turn, a ring for each class."""
+#: The group of each class; groups take turns. Idle and busy lanes are one, so that a tenant has one turn, not two.
+_GROUP = (0, 0, 1, 2)
+_GROUPS = 3
+_FAILING = _GROUP[Rank.FAILING]
 
-    __slots__ = ("in_flight", "lanes", "name", "queued", "rings")
+
+class _Tenant:
+    """A tenant's lanes waiting for their turn, a ring for each class; ``queued`` by group."""
+
+    __slots__ = ("busy_turn", "in_flight", "lanes", "name", "queued", "rings")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.in_flight = 0
         self.lanes = 0
         self.rings: tuple[deque[Lane], ...] = tuple(deque() for _ in Rank)
-        self.queued = [False] * len(Rank)
+        self.queued = [False] * _GROUPS
+        self.busy_turn = False
 
 
 class Board:
@@ -80,13 +87,13 @@ class Board:
         self.thirsty: dict[int, Lane] = {}
         self._tenants: dict[str, _Tenant] = {}
         self._active_tenants = 0
-        self._rings: tuple[deque[_Tenant], ...] = tuple(deque() for _ in Rank)
+        self._rings: tuple[deque[_Tenant], ...] = tuple(deque() for _ in range(_GROUPS))
         self._slots = [0] * len(Rank)
         self._bytes = [0] * len(Rank)
         self._ages: deque[tuple[float, Lane]] = deque()
         self._pace = limits.failing_starts_per_s
         self._pace_at_s = 0.0
-        self._next_rank = 0
+        self._next_group = 0
 
     # -- what the dispatcher tells -----------------------------------------------------------------------------------
 
@@ -209,18 +216,18 @@ class Board:
         if self.in_flight >= self.limits.slots or self.uncommitted >= self.limits.uncommitted:
             return None
         self._mark_suspects(now_s)
-        for step in range(len(Rank)):
-            rank = Rank((self._next_rank + step) % len(Rank))
-            if self._rings[rank] and self._admits(rank, now_s):
-                started = self._pick(rank, now_s)
+        for step in range(2 * _GROUPS):  # twice: a lane found in the wrong ring may move to one that is past already
+            group = (self._next_group + step) % _GROUPS
+            if self._rings[group] and self._admits(group, now_s):
+                started = self._pick(group, now_s)
                 if started is not None:
-                    self._next_rank = (rank + 1) % len(Rank)
+                    self._next_group = (group + 1) % _GROUPS
                     return started
         return None
 
     def wake_in_s(self, now_s: float) -> float | None:
         """Seconds until time alone could let something start (the failing lanes' pace), or None."""
-        if not self._rings[Rank.FAILING] or self.in_flight >= self.limits.slots:
+        if not self._rings[_FAILING] or self.in_flight >= self.limits.slots:
             return None
         rate = self.limits.failing_starts_per_s
         return max(0.0, (1.0 - self._pace - (now_s - self._pace_at_s) * rate) / rate)
@@ -260,26 +267,26 @@ class Board:
         tenant = self._tenants[lane.tenant]
         lane.ring = rank
         tenant.rings[rank].append(lane)
-        if not tenant.queued[rank]:
-            tenant.queued[rank] = True
-            self._rings[rank].append(tenant)
+        group = _GROUP[rank]
+        if not tenant.queued[group]:
+            tenant.queued[group] = True
+            self._rings[group].append(tenant)
 
-    def _admits(self, rank: Rank, now_s: float) -> bool:
-        """Whether the class as a whole may hold one more, in slots, bytes and pace."""
+    def _admits(self, group: int, now_s: float) -> bool:
+        """Whether the group as a whole may hold one more, in slots, bytes and pace."""
         slots, room = self.limits.slots, self.limits.body_bytes
         if self.bytes >= room:
             return False
-        if rank is Rank.IDLE:
+        if group == 0:
             return True
         if self.in_flight >= slots - self._reserve():
             return False
-        if rank is Rank.BUSY:
-            return True
-        if rank is Rank.FAILING:
+        if group == _FAILING:
             rate = self.limits.failing_starts_per_s
             self._pace = min(rate, self._pace + (now_s - self._pace_at_s) * rate)
             self._pace_at_s = now_s
-            quarter_full = self._slots[rank] >= max(1, slots // 4) or self._bytes[rank] >= max(1, room // 4)
+            held, weight = self._slots[Rank.FAILING], self._bytes[Rank.FAILING]
+            quarter_full = held >= max(1, slots // 4) or weight >= max(1, room // 4)
             if quarter_full or self._pace < 1.0:
                 return False
         weak_slots = self._slots[Rank.FAILING] + self._slots[Rank.UNPROVED]
@@ -290,9 +297,9 @@ class Board:
         """Slots kept for idle lanes; a board of one lane has nobody to keep them for."""
         return self.limits.slots // 8 if len(self.lanes) > 1 else 0
 
-    def _pick(self, rank: Rank, now_s: float) -> Started | None:
-        """Turn the class's ring until a lane can start; None when it is empty or only the reserve is left."""
-        ring = self._rings[rank]
+    def _pick(self, group: int, now_s: float) -> Started | None:
+        """Turn the group's ring until a lane can start; None when it is empty or only the reserve is left."""
+        ring = self._rings[group]
         reserve_only = self.in_flight >= self.limits.slots - self._reserve()
         passed_over = 0
         while ring and passed_over < SCAN_LIMIT:
@@ -301,26 +308,33 @@ class Board:
                 ring.append(tenant)
                 passed_over += 1
                 continue
-            lane = self._next_lane(tenant, rank)
-            tenant.queued[rank] = bool(tenant.rings[rank])
-            if tenant.queued[rank]:
+            lane = self._next_lane(tenant, group, idle_only=reserve_only)
+            tenant.queued[group] = any(tenant.rings[rank] for rank in Rank if _GROUP[rank] == group)
+            if tenant.queued[group]:
                 ring.append(tenant)
             if lane is not None:
-                return self._begin(lane, tenant, rank, now_s)
+                return self._begin(lane, tenant, now_s)
+            passed_over += tenant.queued[group]
         return None
 
-    def _next_lane(self, tenant: _Tenant, rank: Rank) -> Lane | None:
-        """The tenant's next lane of this class; those that changed class since they were queued move over."""
-        lanes = tenant.rings[rank]
-        while lanes:
-            lane = lanes.popleft()
-            lane.ring = None
-            if lane.rank() is rank and lane.may_start() and lane.number in self.lanes:
-                return lane
-            self._queue(lane)
+    def _next_lane(self, tenant: _Tenant, group: int, *, idle_only: bool) -> Lane | None:
+        """The tenant's next lane of this group; those that changed class since they were queued move over."""
+        ranks: tuple[Rank, ...] = (Rank(group + 1),)
+        if group == 0:
+            tenant.busy_turn = not tenant.busy_turn
+            busy_first = tenant.busy_turn
+            ranks = (Rank.IDLE,) if idle_only else ((Rank.BUSY, Rank.IDLE) if busy_first else (Rank.IDLE, Rank.BUSY))
+        for rank in ranks:
+            lanes = tenant.rings[rank]
+            while lanes:
+                lane = lanes.popleft()
+                lane.ring = None
+                if lane.rank() is rank and lane.may_start() and lane.number in self.lanes:
+                    return lane
+                self._queue(lane)
         return None
 
-    def _begin(self, lane: Lane, tenant: _Tenant, rank: Rank, now_s: float) -> Started:
+    def _begin(self, lane: Lane, tenant: _Tenant, now_s: float) -> Started:
         """Take the lane's next item: fresh and timed in turns, so that neither starves the other."""
         take_timed = bool(lane.timed) and (lane.timed_turn or not lane.fresh)
         item = lane.timed.popleft() if take_timed else lane.fresh.popleft()
@@ -340,7 +354,7 @@ class Board:
         lane.bytes += item.size
         self._slots[lane.counted] += 1
         self._bytes[lane.counted] += item.size
-        if rank is Rank.FAILING:
+        if lane.counted is Rank.FAILING:
             self._pace -= 1.0
         if not lane.aged:
             lane.aged = True
