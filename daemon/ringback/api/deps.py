@@ -1,0 +1,69 @@
+"""What the API is given to work with: collaborators by name, nothing found by itself.
+
+Must not know: how any of them is made.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from ringback.core.model import Peer
+from ringback.kit.clock import Clock
+from ringback.service.endpoints import Endpoints
+from ringback.store.writer import Writer
+
+
+class TakesLines(Protocol):
+    """The intake."""
+
+    def handle(self, line: bytes, peer: Peer, answer: Callable[[bytes], None]) -> None:
+        """Take one event; ``answer`` is called once, later, from the loop's thread, with one answer line."""
+        ...
+
+    def refuse(self, code: str, message: str) -> bytes:
+        """The answer line of a refusal made by the transport."""
+        ...
+
+
+class HoldsFlights(Protocol):
+    """The dispatcher."""
+
+    def in_flight(self) -> frozenset[tuple[int, int]]:
+        """Every (event seq, lane) that an attempt is being made for."""
+        ...
+
+    def is_in_flight(self, event: int, lane: int) -> bool:
+        """Whether an attempt is being made for it now."""
+        ...
+
+    def kick(self, lane: int) -> None:
+        """Look at this lane's rows again: something changed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deps:
+    """The API's collaborators. ``ready()``: ``ready``, ``starting``, ``draining`` or ``unwritable``.
+
+    ``max_event_bytes``: of one event. ``divert_to``: the settings' URL that gets everything, or an empty text.
+    """
+
+    endpoints: Endpoints
+    reads: Any
+    writer: Writer
+    intake: TakesLines
+    dispatch: HoldsFlights
+    clock: Clock
+    ready: Callable[[], str]
+    max_event_bytes: int = 1_048_576
+    divert_to: str = ""
+
+
+DEPS = web.AppKey("deps", Deps)
+
+
+def deps_of(request: web.Request) -> Deps:
+    """The collaborators of the application that got this request."""
+    return request.app[DEPS]

@@ -1,0 +1,160 @@
+"""Reading requests: query parameters, cursors, bodies, each within its limit.
+
+Role: turns text into values or raises ``Invalid`` with every problem at once.
+Rules: unknown and repeated parameters are errors; a cursor is opaque to callers and checked when it comes back.
+Must not know: what any call does.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from ringback.api.problems import Invalid
+from ringback.core.times import parse_rfc3339
+from ringback.service.endpoint_fields import Problem
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 250
+MAX_TEXT = 256
+MAX_CURSOR = 128
+#: Of a JSON body other than events: an endpoint with every list full is smaller.
+MAX_JSON_BYTES = 262_144
+
+Parse = Callable[[str], object]
+
+
+def text(value: str) -> str:
+    """Any text that isn't empty, within a limit. Raises ValueError."""
+    if not 1 <= len(value) <= MAX_TEXT:
+        raise ValueError(f"must have 1 to {MAX_TEXT} characters")
+    return value
+
+
+def time_ms(value: str) -> int:
+    """RFC 3339 as integer milliseconds. Raises ValueError. A ``+`` of an offset may have become a blank in a URL."""
+    found = parse_rfc3339(value.replace(" ", "+"))
+    if found is None:
+        raise ValueError("must be a time as in RFC 3339, e.g. 2026-11-21T09:30:00Z")
+    return found
+
+
+def flag(value: str) -> bool:
+    """Either ``true`` or ``false``. Raises ValueError."""
+    if value not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return value == "true"
+
+
+def one_of(*choices: str) -> Parse:
+    """One of these texts. Raises ValueError."""
+
+    def parse(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"must be one of: {', '.join(choices)}")
+        return value
+
+    return parse
+
+
+def _limit(value: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,3}", value) or not 1 <= int(value) <= MAX_LIMIT:
+        raise ValueError(f"must be a number from 1 to {MAX_LIMIT}")
+    return int(value)
+
+
+def query(request: web.Request, allowed: Mapping[str, Parse]) -> dict[str, Any]:
+    """The parameters that were given, parsed. Raises Invalid with every problem."""
+    found: dict[str, Any] = {}
+    problems = []
+    for name, value in request.query.items():
+        parse = allowed.get(name)
+        if parse is None:
+            known = ", ".join(sorted(allowed)) or "none"
+            problems.append(Problem(("query", name), f"unknown parameter; this call takes: {known}"))
+        elif name in found:
+            problems.append(Problem(("query", name), "given more than once"))
+        else:
+            try:
+                found[name] = parse(value)
+            except ValueError as wrong:
+                problems.append(Problem(("query", name), str(wrong)))
+                found[name] = None
+    if problems:
+        raise Invalid("invalid_query", f"{problems[0].loc[-1]}: {problems[0].msg}", problems)
+    return found
+
+
+def paging(cursor: Parse) -> dict[str, Parse]:
+    """The two parameters of every list."""
+    return {"limit": _limit, "cursor": cursor}
+
+
+def make_cursor(kind: str, *parts: int | str) -> str:
+    """An opaque cursor that says where a page ended."""
+    return base64.urlsafe_b64encode(":".join([kind, *map(str, parts)]).encode()).rstrip(b"=").decode()
+
+
+def cursor_of(kind: str, numbers: int) -> Parse:
+    """Parses cursors of one kind holding that many numbers, as a tuple. Raises ValueError on any other text."""
+
+    def parse(value: str) -> tuple[int, ...]:
+        kind_found, *parts = _open_cursor(value)
+        if kind_found != kind or len(parts) != numbers or not all(re.fullmatch(r"[0-9]{1,18}", p) for p in parts):
+            raise ValueError("is no cursor of this list")
+        return tuple(int(part) for part in parts)
+
+    return parse
+
+
+def id_cursor(kind: str) -> Parse:
+    """Parses cursors of one kind holding an id. Raises ValueError on any other text."""
+
+    def parse(value: str) -> str:
+        parts = _open_cursor(value)
+        if parts[0] != kind or len(parts) != 2:
+            raise ValueError("is no cursor of this list")
+        return parts[1]
+
+    return parse
+
+
+def _open_cursor(value: str) -> list[str]:
+    if len(value) > MAX_CURSOR:
+        raise ValueError("is no cursor of this list")
+    try:
+        return base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True).decode().split(":")
+    except (binascii.Error, UnicodeDecodeError):
+        raise ValueError("is no cursor of this list") from None
+
+
+async def read_bytes(request: web.Request, limit: int) -> bytes:
+    """The whole body. Raises Invalid ``too_large`` beyond ``limit`` bytes, without reading on."""
+    chunks = []
+    size = 0
+    async for chunk in request.content.iter_any():
+        size += len(chunk)
+        if size > limit:
+            raise Invalid("too_large", f"the body may have at most {limit} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def read_json(request: web.Request) -> object:
+    """The body as JSON. Raises Invalid."""
+    raw = await read_bytes(request, MAX_JSON_BYTES)
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as wrong:
+        raise Invalid("invalid_json", f"the body is not JSON: {wrong}") from None
+
+
+async def no_body(request: web.Request) -> None:
+    """For calls that take none: an empty body or an empty object. Raises Invalid."""
+    raw = (await read_bytes(request, MAX_JSON_BYTES)).strip()
+    if raw not in (b"", b"{}"):
+        raise Invalid("invalid_request", "this call takes no body", [Problem(("body",), "must be empty")])

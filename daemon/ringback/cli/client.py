@@ -1,0 +1,144 @@
+"""Talks to a daemon over its two Unix sockets, with the standard library alone: a command must start quickly.
+
+Rules: a failure is one of four exceptions, each with its exit code; problems keep the API's own words.
+Must not know: how anything is printed.
+"""
+
+import http.client
+import json
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import click
+
+CONNECT_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 60.0
+MAX_ANSWER_BYTES = 67_108_864
+SYSTEM_SOCKET = "/run/ringback/{name}.sock"
+
+
+class CommandError(click.ClickException):
+    """A command that didn't do its work: one plain sentence, and ``exit_code`` as CONTRACT has it."""
+
+    exit_code = 1
+
+    def show(self, file: Any = None) -> None:
+        """Print the sentence on stderr."""
+        click.echo(f"ringback: {self.format_message()}", file=file, err=True)
+
+
+class Unreachable(CommandError):  # noqa: N818 - a state of affairs, named as such
+    """No daemon answers on the socket."""
+
+    exit_code = 3
+
+
+class NotFound(CommandError):  # noqa: N818 - a state of affairs, named as such
+    """The daemon knows nothing of that name or id."""
+
+    exit_code = 4
+
+
+class Refused(CommandError):  # noqa: N818 - a state of affairs, named as such
+    """The daemon understood and said no."""
+
+    exit_code = 5
+
+
+def connect(path: str) -> socket.socket:
+    """A connection to a daemon's socket. Raises Unreachable with what an operator can do."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(CONNECT_TIMEOUT_S)
+    try:
+        sock.connect(path)
+    except OSError as failed:
+        sock.close()
+        hint = "may you use it?" if isinstance(failed, PermissionError) else "is the daemon running?"
+        raise Unreachable(f"no daemon answers on {path} ({failed.strerror or failed}): {hint}") from None
+    sock.settimeout(ANSWER_TIMEOUT_S)
+    return sock
+
+
+def beside(control: str, name: str) -> str:
+    """The path of another socket in the folder of this one."""
+    return os.path.join(os.path.dirname(control), f"{name}.sock")  # noqa: PTH118, PTH120 - pathlib costs start-up time
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=ANSWER_TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = connect(self._path)
+
+
+class Api:
+    """The management API on a control socket."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def get(self, path: str, params: Mapping[str, object] | None = None) -> Any:
+        """GET; parameters that are None are left out. Returns the JSON answered."""
+        given = {name: _param(value) for name, value in (params or {}).items() if value is not None}
+        return self._call("GET", path + (f"?{urlencode(given)}" if given else ""))
+
+    def post(self, path: str, body: object = None) -> Any:
+        """POST. Returns the JSON answered."""
+        return self._call("POST", path, body)
+
+    def delete(self, path: str) -> Any:
+        """DELETE. Returns None, or the JSON answered."""
+        return self._call("DELETE", path)
+
+    def _call(self, method: str, path: str, body: object = None) -> Any:
+        connection = _UnixConnection(self._path)
+        payload = None if body is None else json.dumps(body).encode()
+        try:
+            connection.request(method, path, payload, {"Content-Type": "application/json"} if payload else {})
+            response = connection.getresponse()
+            raw = response.read(MAX_ANSWER_BYTES)
+        except (OSError, http.client.HTTPException) as failed:
+            raise Unreachable(f"the daemon on {self._path} broke off: {str(failed) or type(failed).__name__}") from None
+        finally:
+            connection.close()
+        return _answered(response.status, raw)
+
+
+def segment(text: str) -> str:
+    """A text as one segment of a path."""
+    return quote(text, safe="")
+
+
+def _param(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _answered(status: int, raw: bytes) -> Any:
+    try:
+        told = json.loads(raw) if raw else None
+    except ValueError:
+        raise CommandError(f"the daemon answered {status} with something that is no JSON") from None
+    if status < 400:
+        return told
+    message = _words(told, status)
+    if status == 404:
+        raise NotFound(message)
+    if status < 500 or status in (501, 507):
+        raise Refused(message)
+    raise CommandError(message)
+
+
+def _words(told: object, status: int) -> str:
+    """A problem document as one line."""
+    if not isinstance(told, dict):
+        return f"the daemon answered {status}"
+    errors = [
+        f"{place}: {error['msg']}" if (place := ".".join(map(str, error["loc"]))) else str(error["msg"])
+        for error in told.get("errors", [])
+    ]
+    return "; ".join(errors) or str(told.get("detail") or told.get("title") or status)

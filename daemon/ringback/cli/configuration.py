@@ -1,0 +1,55 @@
+"""``ringback config``: is it right, and what is in force."""
+
+import json
+from typing import Any
+
+import click
+
+from ringback.cli.context import Group, json_option, load_settings, print_json
+
+_CONFIG = click.option("--config", "config_path", metavar="FILE", help="The file to look at. Also: $RINGBACK_CONFIG.")
+
+
+@click.group("config", cls=Group)
+def configuration() -> None:
+    """Check the configuration, or show what is in force."""
+
+
+@configuration.command()
+@_CONFIG
+def check(config_path: str | None) -> None:
+    """Tell every problem of the configuration, each with its key; exit 78 if there is one.
+
+    \b
+    Example:
+      ringback config check --config /etc/ringback/ringback.toml
+    """  # noqa: D301 - \b is click's mark for lines to keep as they are
+    load_settings(config_path)
+    click.echo("the configuration is good")
+
+
+@configuration.command()
+@_CONFIG
+@json_option
+def show(config_path: str | None, as_json: bool) -> None:  # noqa: FBT001 - a command-line flag
+    """Show every setting in force: environment, file and defaults together, as TOML.
+
+    \b
+    Example:
+      ringback config show
+    """  # noqa: D301 - \b is click's mark for lines to keep as they are
+    settings: dict[str, Any] = load_settings(config_path).model_dump(mode="json")
+    if as_json:
+        print_json(settings)
+    else:
+        click.echo("\n\n".join(_tables(settings, "")))
+
+
+def _tables(table: dict[str, Any], name: str) -> list[str]:
+    """A table and its inner ones as TOML; JSON's scalars and lists of text are TOML's too."""
+    own = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, dict)]
+    found = ["\n".join([f"[{name}]", *own])] if own else []
+    for key, value in table.items():
+        if isinstance(value, dict):
+            found += _tables(value, f"{name}.{key}" if name else key)
+    return found

@@ -1,0 +1,103 @@
+"""What every command shares: its options, where the daemon is, how things end.
+
+Rules: the socket is the one named on the command line, else ``$RINGBACK_SOCKET``, else the configuration's. An error is
+one plain sentence on stderr and CONTRACT's exit code.
+Must not know: any single command.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from ringback.cli.client import SYSTEM_SOCKET, Api, CommandError, beside
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Misconfigured(CommandError):
+    """The settings can't be used."""
+
+    exit_code = 78  # EX_CONFIG
+
+
+class Command(click.Command):
+    """A command whose output may be cut off by its reader."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # the reader of our output had enough, e.g. `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+    group_class = type
+
+
+def where(function: F) -> F:
+    """The options that say which daemon is meant."""
+    function = click.option(
+        "--socket", "socket_path", metavar="PATH", help="The daemon's control socket. Also: $RINGBACK_SOCKET."
+    )(function)
+    return click.option("--config", "config_path", metavar="FILE", help="The configuration that names the sockets.")(
+        function
+    )
+
+
+def json_option(function: F) -> F:
+    """The option to print JSON."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the API's JSON as it is.")(function)
+
+
+def api(config_path: str | None, socket_path: str | None) -> Api:
+    """The API of the daemon that is meant."""
+    return Api(find_socket("control", config_path, socket_path))
+
+
+def find_socket(name: str, config_path: str | None, socket_path: str | None) -> str:
+    """The path of the ``control`` or ``events`` socket.
+
+    ``--socket`` and ``$RINGBACK_SOCKET`` name the control socket; the events socket is looked for beside it.
+    """
+    named = socket_path or (None if config_path else os.environ.get("RINGBACK_SOCKET"))
+    if named:
+        return named if name == "control" else _events_beside(named)
+    settings = load_settings(config_path)
+    path: str = settings.api.socket if name == "control" else settings.ingest.socket.path
+    system = SYSTEM_SOCKET.format(name=name)
+    if not config_path and not os.path.exists(path) and os.path.exists(system):  # noqa: PTH110 - as in client
+        return system  # a user's own daemon isn't there, but the system's is
+    return path
+
+
+def _events_beside(named: str) -> str:
+    """Someone may well name the events socket itself: then that is the one to emit to."""
+    sibling = beside(named, "events")
+    return sibling if os.path.exists(sibling) else named  # noqa: PTH110 - as above
+
+
+def load_settings(config_path: str | None) -> Any:
+    """The settings. Raises Misconfigured after telling every problem."""
+    from ringback import config  # noqa: PLC0415 - pydantic is slow to import, and most commands get by without
+
+    try:
+        return config.load(config_path, os.environ, os.geteuid())
+    except config.ConfigError as wrong:
+        for key, message in wrong.problems:
+            click.echo(f"{key}: {message}", err=True)
+        count = len(wrong.problems)
+        raise Misconfigured(f"the configuration has {count} problem{'s' if count > 1 else ''}") from None
+
+
+def print_json(value: object) -> None:
+    """JSON for other programs."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
