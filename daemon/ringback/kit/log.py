@@ -204,7 +204,11 @@ def _printable(value: object) -> object:
     """Text that can't steer a terminal: a control character is shown escaped; lines of a traceback stay lines."""
     if not isinstance(value, str):
         return value if type(value) in _SIMPLE else _repr(value)
-    return "\n".join(line if line.isprintable() else repr(line) for line in value.split("\n"))
+    return value if value.isprintable() else "".join(map(_escaped, value))
+
+
+def _escaped(char: str) -> str:
+    return char if char.isprintable() or char == "\n" else repr(char)[1:-1]
 
 
 class _Foreign(logging.Handler):
