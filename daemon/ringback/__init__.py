@@ -1,1 +1,5 @@
 """ringback: a self-hosted webhook delivery daemon."""
+
+from importlib.metadata import version
+
+__version__ = version("ringback")

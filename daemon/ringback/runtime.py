@@ -1,0 +1,279 @@
+"""The composition root: makes every part, starts them in order, stops them in order.
+
+Role: the only place that knows all the parts. Start: lock, database, endpoints, lanes, sender, sockets, ready. Stop:
+intake, dispatch, attempts, writer, database (SEMANTICS, Process).
+Rules: no policy and no work of its own; one TaskGroup owns the loops; the writer runs outside it and is closed after
+it, so that the last results are on disk; whatever ends a loop ends the process.
+Must not know: formats, SQL, HTTP.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+
+from ringback import __version__
+from ringback.api.app import serve
+from ringback.api.deps import Deps
+from ringback.config import Settings
+from ringback.core.egress import judge_address, parse_policy
+from ringback.core.events import EventLimits
+from ringback.core.schedule import Limits
+from ringback.kit.clock import Chance, Clock
+from ringback.kit.log import configure, get_logger
+from ringback.kit.sd_notify import find_listener, listen_fds, notify
+from ringback.kit.signals import StopSignals
+from ringback.kit.wake import WakeUp, run_turns
+from ringback.service.attempt import Attempts
+from ringback.service.dispatch import Dispatch
+from ringback.service.endpoints import EndpointDefaults, Endpoints
+from ringback.service.intake import Intake
+from ringback.service.janitor import DAY_MS, Janitor, Keep
+from ringback.store.database import Database, open_state
+from ringback.store.errors import StateError, StateLocked
+from ringback.store.reader import Reader
+from ringback.store.writer import CommitStats, Writer
+from ringback.transports.bind import AddressInUse, bind_unix, identity, unlink_if_ours
+from ringback.transports.http import HttpLimits, HttpSender
+from ringback.transports.unix_socket import EventsServer, SocketLimits
+
+#: sysexits(3): another daemon owns it, try later.
+EX_TEMPFAIL = 75
+#: How long a thread may keep the interpreter lock from another that wants it. The default of 5 ms starves the writer
+#: under load: a transaction took 5.5 s, with this 60 ms (ADR 0003).
+SWITCH_INTERVAL_S = 0.0001
+#: A commit slower than this is worth a line.
+SLOW_COMMIT_S = 1.0
+#: Connections may take this long of the grace to get the answers to what was read from them.
+ANSWER_GRACE_S = 5.0
+
+_log = get_logger()
+
+
+def main(settings: Settings, clock: Clock, chance: Chance) -> int:
+    """Run the daemon until it is told to stop; returns the exit code: 0, 1 (failed) or 75 (another one owns it)."""
+    sink = configure(settings.log.format, settings.log.level, sys.stdout, clock)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        return uvloop.run(_Daemon(settings, clock, chance).run())
+    except (StateLocked, AddressInUse) as problem:
+        return _last_words(problem, EX_TEMPFAIL)
+    except (StateError, OSError, ValueError) as problem:
+        return _last_words(problem, 1)
+    finally:
+        sink.stop()
+
+
+def _last_words(problem: Exception, code: int) -> int:
+    _log.critical("daemon.failed", error=str(problem), exit_code=code)
+    print(f"ringback: {problem}", file=sys.stderr)  # noqa: T201 - whoever started it reads standard error, not the log
+    return code
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the loops are made of."""
+
+    endpoints: Endpoints
+    dispatch: Dispatch
+    janitor: Janitor
+    intake: Intake
+    events: EventsServer
+    deps: Deps
+
+
+class _Daemon:
+    """One run of the daemon."""
+
+    def __init__(self, settings: Settings, clock: Clock, chance: Chance) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._chance = chance
+        self._state = "starting"
+        self._exit = 0
+
+    async def run(self) -> int:
+        """From the lock to the last commit."""
+        settings, clock = self._settings, self._clock
+        self._signals = StopSignals()
+        self._signals.listen(lambda: _log.warning("config.rejected", reason="reloading is not supported yet: restart"))
+        _log.info("daemon.started", version=__version__, pid=os.getpid(), state_dir=settings.daemon.state_dir)
+        database = open_state(Path(settings.daemon.state_dir), clock.now_ms())
+        if database.lost_events:
+            _log.error("store.events_lost", at_most=database.lost_events, up_to=database.high_seq)
+        self._writer = Writer(
+            database,
+            clock,
+            on_fatal=self._on_fatal,
+            on_trouble=lambda name, message: _log.error(name, error=message),
+            on_commit=_on_commit,
+        )
+        try:
+            await self._writer.start()
+            async with contextlib.AsyncExitStack() as stack:
+                await self._serve(stack, await self._build(stack, database))
+        finally:
+            await self._writer.stop()
+            database.close()
+        _log.info("daemon.stopped", exit_code=self._exit)
+        return self._exit
+
+    async def _build(self, stack: contextlib.AsyncExitStack, database: Database) -> _Parts:
+        """Make the parts and bring back what the table knows."""
+        settings, clock, writer, delivery = self._settings, self._clock, self._writer, self._settings.delivery
+        egress, ingest = settings.egress, settings.ingest
+        reads = await stack.enter_async_context(Reader(database.read_uri, clock))
+        policy = parse_policy(egress.allow_http, egress.allow_networks, egress.deny_networks)
+        sender = HttpSender(
+            clock=clock,
+            judge_address=lambda address, scheme: judge_address(policy, address, scheme),
+            limits=HttpLimits(max_idle=delivery.max_idle_connections),
+            nameservers=delivery.nameservers,
+        )
+        await sender.start()
+        stack.push_async_callback(sender.stop)
+        defaults = settings.endpoint_defaults
+        endpoints = Endpoints(
+            writer=writer,
+            policy=policy,
+            defaults=EndpointDefaults(defaults.dialect, defaults.concurrency, delivery.timeout_s),
+            resolve=sender.resolve,
+            clock=clock,
+            chance=self._chance,
+        )
+        stored = await reads.load_endpoints()
+        endpoints.fill(stored)
+        attempts = Attempts(
+            sender=sender,
+            clock=clock,
+            chance=self._chance,
+            connect_timeout_s=delivery.connect_timeout_s,
+            max_response_bytes=delivery.max_response_bytes,
+            divert_to=delivery.divert_to,
+        )
+        limits = Limits(delivery.concurrency, delivery.max_body_bytes_in_flight)
+        dispatch = Dispatch(
+            limits=limits, endpoints=endpoints, reads=reads, writer=writer, attempts=attempts, clock=clock
+        )
+        janitor = Janitor(
+            board=dispatch.board,
+            endpoints=endpoints,
+            reads=reads,
+            writer=writer,
+            clock=clock,
+            keep=Keep(settings.retention.events_days * DAY_MS, settings.retention.attempts_days * DAY_MS),
+            is_in_flight=dispatch.is_in_flight,
+            kick=dispatch.kick,
+            deleted=[e.lane for e in stored if e.deleted_at_ms is not None],
+        )
+        endpoints.on_change(dispatch.changed)
+        endpoints.on_change(janitor.changed)
+        await dispatch.recover(await reads.health())
+        intake = Intake(
+            matches=endpoints,
+            writer=writer,
+            dispatch=dispatch,
+            clock=clock,
+            chance=self._chance,
+            limits=EventLimits(max_event_bytes=ingest.max_event_bytes),
+        )
+        deps = Deps(
+            endpoints=endpoints,
+            reads=reads,
+            writer=writer,
+            intake=intake,
+            dispatch=dispatch,
+            clock=clock,
+            ready=self._ready,
+            max_event_bytes=ingest.max_event_bytes,
+            divert_to=delivery.divert_to,
+        )
+        at_most = SocketLimits(
+            max_event_bytes=ingest.max_event_bytes,
+            max_unanswered=ingest.max_unanswered,
+            max_connections=ingest.max_connections,
+        )
+        events = EventsServer(intake, at_most, lambda name, keys: _log.info(name, **keys))
+        intake.on_pressure(lambda pressed: events.pause() if pressed else events.resume())
+        return _Parts(endpoints, dispatch, janitor, intake, events, deps)
+
+    async def _serve(self, stack: contextlib.AsyncExitStack, parts: _Parts) -> None:
+        """Listen, say ready, run the loops until a stop is asked for, drain."""
+        inherited = listen_fds()
+        await stack.enter_async_context(self._control(parts.deps, inherited))
+        where = self._settings.ingest.socket
+        stack.push_async_callback(parts.events.stop, 0)
+        _make_folder(where.path)
+        listener = find_listener(inherited, "events", where.path)
+        await parts.events.start(where.path, where.mode_bits, where.group or None, listener)
+        dispatch = parts.dispatch
+        async with asyncio.TaskGroup() as group:
+            turns = (
+                run_turns(dispatch.turn, self._clock, dispatch.wake),
+                run_turns(dispatch.refiller.turn, self._clock, dispatch.refiller.wake),
+                run_turns(parts.janitor.turn, self._clock, WakeUp()),
+            )
+            loops = [group.create_task(turn) for turn in turns]
+            self._state = "ready"
+            _log.info("daemon.ready", events=where.path, control=self._settings.api.socket)
+            notify("READY=1\nSTATUS=taking events")
+            await self._signals.stop.wait()
+            await self._drain(parts)
+            for loop in loops:
+                loop.cancel()
+
+    async def _drain(self, parts: _Parts) -> None:
+        """Answer what was read, let requests in flight end, cut off what takes longer than the grace."""
+        self._state = "draining"
+        notify("STOPPING=1\nSTATUS=draining")
+        grace_s = 0.0 if self._exit else self._settings.daemon.shutdown_grace_s
+        _log.info("daemon.stopping", in_flight=parts.dispatch.board.in_flight, grace_s=grace_s)
+        drain = asyncio.ensure_future(parts.dispatch.stop(grace_s))
+        hurry = asyncio.ensure_future(self._signals.hurry.wait())
+        await parts.events.stop(min(grace_s, ANSWER_GRACE_S))
+        parts.intake.close()
+        await asyncio.wait((hurry, drain), return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        cut_off = drain.result() if drain.done() else await parts.dispatch.stop(0)
+        await drain
+        if cut_off:
+            _log.warning("daemon.interrupted", attempts=cut_off)
+
+    @contextlib.asynccontextmanager
+    async def _control(self, deps: Deps, inherited: Mapping[str, socket.socket]) -> AsyncIterator[None]:
+        """The control socket: bound here, served by the API, unlinked only if it is ours."""
+        api = self._settings.api
+        listener, ours = find_listener(inherited, "control", api.socket), None
+        if listener is None:
+            _make_folder(api.socket)
+            listener = bind_unix(api.socket, api.mode_bits, api.group or None)
+            ours = identity(api.socket)
+        try:
+            async with serve(deps, listener):
+                yield
+        finally:
+            unlink_if_ours(api.socket, ours)
+
+    def _ready(self) -> str:
+        return "unwritable" if self._state == "ready" and (self._writer.full or self._exit) else self._state
+
+    def _on_fatal(self, reason: str) -> None:
+        """Nobody can say what is on disk: end, let the service manager start anew, read it back."""
+        _log.critical("store.unknown_outcome", error=reason)
+        self._exit = 1
+        self._signals.ask()
+
+
+def _make_folder(path: str) -> None:
+    Path(path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+
+
+def _on_commit(stats: CommitStats) -> None:
+    if stats.seconds > SLOW_COMMIT_S:
+        _log.warning("store.slow", what="commit", rows=stats.rows, elapsed_ms=round(stats.seconds * 1000))

@@ -1,0 +1,156 @@
+"""The janitor: everything that has to happen because time passed, in small steps.
+
+Role: expire what nobody will start any more, cancel what deleted endpoints were owed, prune what is older than the
+retention, bring due times back that a stepped clock pushed out of reach.
+Rules: each step is bounded and goes through the one writer behind everything else; a full step asks for the next turn
+at once, a short one waits.
+Must not know: SQL, why an endpoint was deleted, what an event holds.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from ringback.core import retry
+from ringback.core.lifecycle import expired
+from ringback.core.model import Endpoint, Owed
+from ringback.core.schedule import Board
+from ringback.kit.clock import Clock
+from ringback.kit.log import get_logger
+from ringback.service.attempt import Policy
+from ringback.store import queue, retention
+from ringback.store.errors import StoreError
+from ringback.store.ops import Finish
+from ringback.store.reader import QueryTimeout
+from ringback.store.writer import Writer
+
+#: Seconds between looks when there was nothing to do.
+EVERY_S = 1.0
+#: Seconds between looks for what is older than the retention.
+PRUNE_EVERY_S = 60.0
+#: Rows a step takes.
+STEP_ROWS = 256
+#: A due time this far beyond the policy's largest gap is believed to come from a wrong clock.
+SLACK_MS = 60_000
+DAY_MS = 86_400_000
+
+_log = get_logger()
+
+
+class ExpiringReads(Protocol):
+    """What the janitor asks of the table."""
+
+    async def expiring(self, now_ms: int, limit: int) -> Sequence[Owed]:
+        """Owed rows whose time is over, oldest first."""
+        ...
+
+
+class KnowsEndpoints(Protocol):
+    """The endpoints as they are now."""
+
+    def by_lane(self, lane: int) -> Endpoint | None:
+        """None once it is deleted."""
+        ...
+
+    def effective(self, endpoint: Endpoint) -> Policy:
+        """Its retry policy, defaults filled in."""
+        ...
+
+
+class Keep(msgspec.Struct, frozen=True):
+    """The retention: milliseconds an event and an attempt are kept."""
+
+    events_ms: int
+    attempts_ms: int
+
+
+class Janitor:
+    """One turn a second, more when there is a backlog."""
+
+    def __init__(
+        self,
+        *,
+        board: Board,
+        endpoints: KnowsEndpoints,
+        reads: ExpiringReads,
+        writer: Writer,
+        clock: Clock,
+        keep: Keep,
+        is_in_flight: Callable[[int, int], bool],
+        kick: Callable[[int], None],
+        deleted: Iterable[int] = (),
+    ) -> None:
+        self._board = board
+        self._endpoints = endpoints
+        self._reads = reads
+        self._writer = writer
+        self._clock = clock
+        self._keep = keep
+        self._is_in_flight = is_in_flight
+        self._kick = kick
+        self._deleted = set(deleted)
+        self._prune_at_s = 0.0
+
+    def changed(self, lane: int) -> None:
+        """An endpoint changed; a deleted one has to be cleaned up after."""
+        if self._endpoints.by_lane(lane) is None:
+            self._deleted.add(lane)
+
+    async def turn(self, now_ms: int) -> float | None:
+        """One step of each chore; seconds until the next."""
+        try:
+            busy = await self._expire(now_ms) | await self._cancel() | await self._unstick(now_ms)
+            if self._clock.monotonic() >= self._prune_at_s:
+                if await self._prune(now_ms):
+                    busy = True
+                else:
+                    self._prune_at_s = self._clock.monotonic() + PRUNE_EVERY_S
+        except QueryTimeout:
+            _log.warning("store.slow", what="janitor")
+            return EVERY_S
+        except StoreError as problem:
+            _log.warning("janitor.postponed", code=problem.code)
+            return EVERY_S
+        return 0.0 if busy else EVERY_S
+
+    async def _expire(self, now_ms: int) -> bool:
+        """Deliveries nobody started in time, those of held endpoints among them."""
+        rows = [r for r in await self._reads.expiring(now_ms, STEP_ROWS) if not self._is_in_flight(r.event, r.lane)]
+        for row in rows:
+            if await self._writer.run(Finish(row.lane, row.event, expired())):
+                endpoint = self._endpoints.by_lane(row.lane)
+                _log.warning("delivery.expired", event_seq=row.event, endpoint_id=endpoint.id if endpoint else None)
+        return len(rows) >= STEP_ROWS
+
+    async def _cancel(self) -> bool:
+        """What deleted endpoints were owed. Their attempts in flight end first, then count."""
+        for lane in list(self._deleted)[:8]:
+            if await self._writer.run(queue.cancel_owed(lane, STEP_ROWS)) == 0:
+                self._deleted.discard(lane)
+        return bool(self._deleted)
+
+    async def _unstick(self, now_ms: int) -> bool:
+        """Retries due further off than their policy could ever say: the clock was wrong when they were written."""
+        for lane in [lane for lane in self._board.lanes.values() if lane.next_timed_ms is not None]:
+            endpoint = self._endpoints.by_lane(lane.number)
+            if endpoint is None or lane.next_timed_ms is None:
+                continue
+            policy = self._endpoints.effective(endpoint).retry
+            horizon_ms = retry.clamp_due_ms(policy, lane.next_timed_ms, now_ms)
+            if lane.next_timed_ms <= horizon_ms + SLACK_MS:
+                continue
+            moved = await self._writer.run(queue.clamp_timed(lane.number, horizon_ms + SLACK_MS, horizon_ms, STEP_ROWS))
+            if moved:
+                _log.warning("clock.stepped", lane=lane.number, rows=moved)
+                self._kick(lane.number)
+                return True
+        return False
+
+    async def _prune(self, now_ms: int) -> bool:
+        """What is older than the retention; True if there is more."""
+        events = await self._writer.run(retention.prune_events(now_ms - self._keep.events_ms, STEP_ROWS))
+        attempts = await self._writer.run(retention.prune_attempts(now_ms - self._keep.attempts_ms, STEP_ROWS))
+        if events.pruned:
+            _log.info("retention.pruned", events=events.pruned)
+        return bool(events.more or attempts.more)
