@@ -18,12 +18,16 @@ def told(count):
 
 @pytest.fixture
 def pipe():
-    """A pipe's two ends, closed at the end."""
+    """A pipe's two ends. The writers end before their descriptor is closed and its number can mean another file."""
+    before = set(threading.enumerate())
     ends = list(os.pipe())
     yield ends
-    for end in ends:
-        if end is not None:
-            os.close(end)
+    if ends[0] is not None:
+        os.close(ends[0])  # a stuck writer gets EPIPE
+    for thread in set(threading.enumerate()) - before:
+        if thread.name == "log":
+            thread.join(10)
+    os.close(ends[1])
 
 
 def read_until(fd, mark):
