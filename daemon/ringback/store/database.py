@@ -1,0 +1,227 @@
+"""Opening the state directory: lock, marker, schema, and what every connection is told.
+
+Role: ``open_state`` turns a directory into a ``Database`` that this process alone owns, or a named ``StateError``.
+Rules: a database is made only where none ever was; a file that is damaged, foreign or newer is refused and left
+untouched; migrations are numbered, forward only, each in a transaction of its own. Loss is said aloud: ``lost_events``.
+Must not know: what the tables mean.
+"""
+
+import os
+import sqlite3
+from importlib import resources
+from pathlib import Path
+from urllib.parse import quote
+
+from ringback.store.errors import StateCorrupt, StateError, StateLocked, StateLost, StateNewer, StateUnusable
+from ringback.store.rows import CACHED_STATEMENTS
+from ringback.store.statedir import DIRECTORY_MODE, Ballast, Lock, Mark, Marker
+
+__all__ = [
+    "Database",
+    "StateCorrupt",
+    "StateError",
+    "StateLocked",
+    "StateLost",
+    "StateNewer",
+    "StateUnusable",
+    "open_state",
+]
+
+DATABASE_NAME = "ringback.db"
+APPLICATION_ID = 0x52494E47  # "RING"
+OLDEST_SQLITE = (3, 38, 0)  # STRICT tables, UPDATE … FROM, ->>
+
+WRITER_CACHE_KIB = 64 * 1024
+READER_CACHE_KIB = 8 * 1024
+BUSY_TIMEOUT_MS = 5000
+
+#: The log file shrinks to this when it starts anew.
+WAL_KEEP_BYTES = 64 * 1024 * 1024
+
+_PRIMARY = 0xFF
+_MIGRATION_SUFFIX = ".sql"
+
+
+class Database:
+    """An opened state directory. Owns the lock and the writer's connection until ``close``."""
+
+    def __init__(self, directory: Path, lock: Lock, db: sqlite3.Connection, mark: Mark) -> None:
+        self.directory = directory
+        self.path = directory / DATABASE_NAME
+        self.writer = db
+        self.ballast = Ballast(directory)
+        self._lock = lock
+        self._marker = Marker(directory)
+        self._created_at_ms = mark.created_at_ms
+        stored = db.execute(
+            "SELECT max(coalesce((SELECT max(seq) FROM event), 0), (SELECT value FROM meta WHERE name = 'seq'))"
+        ).fetchone()[0]
+        #: How many events at most the marker knows of that the database doesn't hold. Anything but 0 is a loss.
+        self.lost_events = max(0, mark.high_seq - stored)
+        #: Numbers up to here are used up, also those of lost events: their ids are out there.
+        self.high_seq = max(mark.high_seq, stored)
+        if self.lost_events:
+            db.execute("UPDATE meta SET value = ? WHERE name = 'seq'", (self.high_seq,))
+
+    @property
+    def wal_path(self) -> Path:
+        """The write-ahead log. To be stat'ed only, never opened."""
+        return self.path.with_name(DATABASE_NAME + "-wal")
+
+    def mark(self, high_seq: int) -> None:
+        """Note in the marker how far the database has come. Raises OSError if it can't be written."""
+        self._marker.write(Mark(self._created_at_ms, high_seq))
+
+    def connect(self) -> sqlite3.Connection:
+        """A second connection that may write; for checkpoints."""
+        return _connect(self.path, sqlite3.Connection)
+
+    @property
+    def read_uri(self) -> str:
+        """Where readers connect."""
+        return f"file:{quote(str(self.path))}?mode=ro"
+
+    def close(self) -> None:
+        """Close the writer's connection and give the directory up; safe to call twice."""
+        self.writer.close()
+        self._lock.release()
+
+
+def open_state(directory: Path, now_ms: int, factory: type[sqlite3.Connection] = sqlite3.Connection) -> Database:
+    """Take a state directory, making it if it doesn't exist. ``factory`` is the writer's connection class.
+
+    Raises:
+        StateLocked: another daemon owns it.
+        StateLost: a marker says there was a database, but there is none.
+        StateCorrupt: the file is damaged or not ours.
+        StateNewer: a newer release wrote it.
+        StateUnusable: the directory or SQLite can't do what is needed.
+    """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise StateUnusable(f"SQLite {sqlite3.sqlite_version} is too old: 3.38 or newer is needed")
+    try:
+        directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateUnusable(f"cannot make {directory}: {error.strerror}") from error
+    lock = Lock(directory)
+    try:
+        return _open_locked(directory, lock, now_ms, factory)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _open_locked(directory: Path, lock: Lock, now_ms: int, factory: type[sqlite3.Connection]) -> Database:
+    path, marker = directory / DATABASE_NAME, Marker(directory)
+    mark = marker.read()
+    _refuse_empty(path, mark)
+    try:
+        db = _connect(path, factory)
+        try:
+            _check_ours(db, path)
+            _migrate(db, path)
+            opened = Database(directory, lock, db, mark or Mark(now_ms))
+            opened.mark(opened.high_seq)
+        except BaseException:
+            db.close()
+            raise
+    except sqlite3.DatabaseError as error:
+        raise _named(path, error) from error
+    except OSError as error:
+        raise StateUnusable(f"cannot write in {directory}: {error.strerror}") from error
+    return opened
+
+
+def _refuse_empty(path: Path, mark: Mark | None) -> None:
+    size = path.stat().st_size if path.exists() else 0
+    if size:
+        return
+    wal = path.with_name(path.name + "-wal")
+    if mark is not None or (wal.exists() and wal.stat().st_size):
+        seen = f"up to event {mark.high_seq}" if mark is not None else "its log is still here"
+        raise StateLost(
+            f"{path} is missing or empty although there was a database here ({seen}). Put the file or a backup back; "
+            f"to begin anew and lose what was in it, move everything out of {path.parent} first"
+        )
+
+
+def _connect(path: Path, factory: type[sqlite3.Connection]) -> sqlite3.Connection:
+    db = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=CACHED_STATEMENTS, factory=factory
+    )
+    try:
+        path.chmod(0o600)
+        db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        db.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute(f"PRAGMA journal_size_limit = {WAL_KEEP_BYTES}")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _check_ours(db: sqlite3.Connection, path: Path) -> None:
+    tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    ours = db.execute("PRAGMA application_id").fetchone()[0]
+    if tables and ours != APPLICATION_ID:
+        raise StateCorrupt(f"{path} is a database of another program; it was left untouched")
+    if not tables:
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def migrations() -> list[tuple[int, str]]:
+    """The numbered migrations, in order: (number, SQL)."""
+    folder = resources.files("ringback.store") / "migrations"
+    files = [file for file in folder.iterdir() if file.name.endswith(_MIGRATION_SUFFIX)]
+    return sorted((int(file.name.split("_", 1)[0]), file.read_text(encoding="utf-8")) for file in files)
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    steps = migrations()
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > steps[-1][0]:
+        raise StateNewer(
+            f"{path} has schema {version}, this release knows {steps[-1][0]}: install the newer release again"
+        )
+    mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise StateUnusable(f"{path.parent} is on a file system that can't do write-ahead logging (got {mode})")
+    for number, text in steps:
+        if number > version:
+            _run_migration(db, number, text)
+
+
+def _run_migration(db: sqlite3.Connection, number: int, text: str) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in _statements(text):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {number}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _statements(text: str) -> list[str]:
+    """The single statements of a script: executescript would commit on its own."""
+    found, current = [], ""
+    for line in text.splitlines(keepends=True):
+        current += line
+        if sqlite3.complete_statement(current):
+            found.append(current)
+            current = ""
+    return found
+
+
+def _named(path: Path, error: sqlite3.DatabaseError) -> StateError:
+    primary = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StateCorrupt(
+            f"{path} is damaged ({error}); it was left untouched. Put a backup in its place, or move it away with "
+            f"everything else in {os.fspath(path.parent)} to begin anew"
+        )
+    return StateUnusable(f"cannot open {path}: {error}")

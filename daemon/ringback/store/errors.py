@@ -1,0 +1,50 @@
+"""What can go wrong with the state directory or a query, by name.
+
+Role: the exceptions of the store that callers are meant to catch. Everything else that escapes is a bug.
+Rule: each message says what was found and what the operator can do.
+"""
+
+
+class StateError(Exception):
+    """The state directory can't be used. Subclasses say why."""
+
+
+class StateLocked(StateError):  # noqa: N818 - a state of affairs, named as such
+    """Another daemon owns the directory. ``pid`` is its process id, None if it left none."""
+
+    def __init__(self, directory: str, pid: int | None) -> None:
+        super().__init__(f"{directory} is in use by another daemon" + (f" (pid {pid})" if pid else ""))
+        self.pid = pid
+
+
+class StateLost(StateError):  # noqa: N818 - a state of affairs, named as such
+    """The marker says there was a database, and there is none (or an empty file)."""
+
+
+class StateCorrupt(StateError):  # noqa: N818 - a state of affairs, named as such
+    """The database is damaged or not ours. It was left untouched."""
+
+
+class StateNewer(StateError):  # noqa: N818 - a state of affairs, named as such
+    """The database was written by a newer release."""
+
+
+class StateUnusable(StateError):  # noqa: N818 - a state of affairs, named as such
+    """The directory or this machine's SQLite doesn't allow what the store needs."""
+
+
+class StoreError(Exception):
+    """An operation failed. ``code`` is that of ``ops.Failed``."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+class QueryTimeout(Exception):  # noqa: N818 - named after what happened, as TimeoutError's kin
+    """A read took longer than its limit and was interrupted; ask for less."""
+
+
+class InvariantError(Exception):
+    """A statement changed another number of rows than the plan says: a bug, never an input error."""

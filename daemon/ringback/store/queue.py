@@ -1,0 +1,257 @@
+"""The queue as the dispatcher sees it: who owes what, the next rows of a lane, the bodies; and its cold changes.
+
+Role: the reads over ``owed`` and the loading of events; tasks that cancel or move owed rows.
+Rules: all limited, all along an index; a refill never returns a row whose time hasn't come; fresh and timed rows are
+asked for apart, so that neither starves the other. Answers come as one row of JSON (``reader``). The caller leaves out
+what it has in flight.
+Must not know: windows, budgets, who is asked first.
+"""
+
+import sqlite3
+from collections.abc import Collection, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from ringback.core.lifecycle import cancelled, retry_at
+from ringback.core.model import Event, Owed, Phase, Transition
+from ringback.store import codec
+from ringback.store.ops import Finish, Task
+from ringback.store.results import finish
+
+#: Lanes asked for in one statement.
+MAX_ASKS_A_STATEMENT = 64
+
+#: Events loaded in one statement; the caller keeps the budget of bytes.
+MAX_LOADS_A_STATEMENT = 256
+
+_HEADS = (
+    "WITH RECURSIVE l (lane) AS (SELECT min(lane) FROM owed UNION ALL"
+    " SELECT (SELECT o.lane FROM owed o WHERE o.lane > l.lane ORDER BY o.lane LIMIT 1) FROM l WHERE l.lane IS NOT NULL)"
+    " SELECT json_group_array(json_array(l.lane,"
+    " EXISTS (SELECT 1 FROM owed o WHERE o.lane = l.lane AND o.phase = 0),"
+    " (SELECT min(o.due_ms) FROM owed o WHERE o.lane = l.lane AND o.phase = 1)))"
+    " FROM l WHERE l.lane IS NOT NULL"
+)
+_FRESH = (
+    "(SELECT json_group_array(json_array(event, attempts, size, expires_ms, 0)) FROM"
+    " (SELECT event, attempts, size, expires_ms FROM owed"
+    " WHERE lane = ?{lane} AND phase = 0 ORDER BY due_ms, event LIMIT ?{fresh}))"
+)
+_TIMED = (
+    "(SELECT json_group_array(json_array(event, attempts, size, expires_ms, due_ms)) FROM"
+    " (SELECT event, attempts, size, expires_ms, due_ms FROM owed"
+    " WHERE lane = ?{lane} AND phase = 1 AND due_ms <= ?1 ORDER BY due_ms, event LIMIT ?{timed}))"
+)
+_NEXT = "(SELECT min(due_ms) FROM owed WHERE lane = ?{lane} AND phase = 1 AND due_ms > ?1)"
+# All data in one blob, cut apart by the lengths: one step for the statement, however many events.
+_LOAD = (
+    "SELECT json_group_array(json_array(e.seq, e.id, t.name, e.type, e.created_ms, e.accepted_ms, hex(e.digest),"
+    " hex(e.opts), p.crc, length(p.data))), CAST(group_concat(CAST(p.data AS TEXT), '') AS BLOB)"
+    " FROM json_each(?) AS v CROSS JOIN event e ON e.seq = v.value"
+    " CROSS JOIN tenant t ON t.no = e.tenant CROSS JOIN payload p ON p.event = e.seq"
+)
+_EXPIRING = (
+    "SELECT lane, event, phase, due_ms, attempts, size, expires_ms FROM owed"
+    " WHERE expires_ms <= ? ORDER BY expires_ms LIMIT ?"
+)
+_OWED_OF_LANE = "SELECT event FROM owed WHERE lane = ? LIMIT ?"
+_OUT_OF_REACH = (
+    "SELECT event FROM owed WHERE lane = ? AND phase = 1 AND due_ms > ? AND attempts > 0 ORDER BY due_ms LIMIT ?"
+)
+_COUNT = "SELECT count(*) FROM (SELECT 1 FROM owed WHERE lane = ? LIMIT ?)"
+
+
+class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a lane owes: whether it has fresh rows, and when the earliest timed one is due."""
+
+    lane: int
+    fresh: bool
+    next_timed_ms: int | None
+
+
+class Ask(msgspec.Struct, frozen=True, gc=False):
+    """How many rows of each phase a lane wants at most."""
+
+    lane: int
+    fresh: int
+    timed: int
+
+
+class Refill(msgspec.Struct, frozen=True):
+    """A lane's next rows: fresh ones by event, then due ones by due time.
+
+    ``next_timed_ms``: when the earliest timed row that wasn't returned is due, None if there is none. ``more_fresh``:
+    there are fresh rows beyond those returned.
+    """
+
+    lane: int
+    items: list[Owed]
+    next_timed_ms: int | None
+    more_fresh: bool
+
+
+class StoredEvent(msgspec.Struct, frozen=True):
+    """An event as it lies in the table. ``corrupt``: its data isn't what was written; it must not be delivered."""
+
+    seq: int
+    event: Event
+    accepted_at_ms: int
+    corrupt: bool = False
+    opts: codec.EventOpts = codec.NO_OPTS
+
+
+class _Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    event: int
+    attempts: int
+    size: int
+    expires_ms: int | None
+    due_ms: int
+
+
+class _Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    seq: int
+    id: str
+    tenant: str
+    type: str
+    created_ms: int
+    accepted_ms: int
+    digest: str
+    opts: str
+    crc: int
+    length: int
+
+
+_json = msgspec.json.Encoder()
+_heads_decoder = msgspec.json.Decoder(list[tuple[int, int, int | None]])
+_rows_decoder = msgspec.json.Decoder(list[_Row])
+_metas_decoder = msgspec.json.Decoder(list[_Meta])
+
+
+class Fetches(Protocol):
+    """A reader or a pool of them."""
+
+    async def fetch(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
+        """All rows of one statement."""
+        ...
+
+
+def refill_sql(asks: int) -> str:
+    """The statement for that many asks: ?1 is now, then lane, fresh + 1, timed + 1 of each."""
+    columns = []
+    for index in range(asks):
+        places = {"lane": 3 * index + 2, "fresh": 3 * index + 3, "timed": 3 * index + 4}
+        columns += [part.format(**places) for part in (_FRESH, _TIMED, _NEXT)]
+    return "SELECT " + ", ".join(columns)
+
+
+_REFILLS = {size: refill_sql(size) for size in (1, 2, 4, 8, 16, 32, MAX_ASKS_A_STATEMENT)}
+
+
+class QueueReads:
+    """The dispatcher's reads."""
+
+    def __init__(self, reader: Fetches) -> None:
+        self._reader = reader
+
+    async def heads(self) -> list[Head]:
+        """Every lane that owes something."""
+        rows = await self._reader.fetch(_HEADS)
+        return [Head(lane, bool(fresh), due_ms) for lane, fresh, due_ms in _heads_decoder.decode(rows[0][0])]
+
+    async def refill(self, asks: Sequence[Ask], now_ms: int) -> list[Refill]:
+        """The next rows of each lane asked for, in the order of the asks."""
+        found: list[Refill] = []
+        for start in range(0, len(asks), MAX_ASKS_A_STATEMENT):
+            part = asks[start : start + MAX_ASKS_A_STATEMENT]
+            size = next(size for size in _REFILLS if size >= len(part))
+            parameters = [now_ms]
+            for ask in part:
+                # One more than wanted, to learn whether there are more.
+                parameters += (ask.lane, ask.fresh + 1, ask.timed + 1)
+            parameters += [0] * (3 * (size - len(part)))
+            row = (await self._reader.fetch(_REFILLS[size], tuple(parameters)))[0]
+            found += [_refill(ask, *row[3 * i : 3 * i + 3]) for i, ask in enumerate(part)]
+        return found
+
+    async def load(self, seqs: Sequence[int]) -> list[StoredEvent]:
+        """These events with their data; those that are gone are left out."""
+        found: list[StoredEvent] = []
+        for start in range(0, len(seqs), MAX_LOADS_A_STATEMENT):
+            wanted = sorted(set(seqs[start : start + MAX_LOADS_A_STATEMENT]))
+            metas, data = (await self._reader.fetch(_LOAD, (_json.encode(wanted).decode(),)))[0]
+            found += _cut(_metas_decoder.decode(metas), data or b"")
+        return found
+
+    async def expiring(self, now_ms: int, limit: int) -> list[Owed]:
+        """Owed rows whose time is over, earliest first."""
+        return [Owed(*row) for row in await self._reader.fetch(_EXPIRING, (now_ms, limit))]
+
+    async def owed_count(self, lane: int, cap: int) -> int:
+        """How many rows the lane owes, counted up to ``cap``."""
+        count: int = (await self._reader.fetch(_COUNT, (lane, cap)))[0][0]
+        return count
+
+
+def _refill(ask: Ask, fresh: str, timed: str, next_ms: int | None) -> Refill:
+    fresh_rows, timed_rows = _rows_decoder.decode(fresh), _rows_decoder.decode(timed)
+    if len(timed_rows) > ask.timed:
+        next_ms = timed_rows[ask.timed].due_ms
+    items = [_owed(ask.lane, Phase.FRESH, row) for row in fresh_rows[: ask.fresh]]
+    items += [_owed(ask.lane, Phase.TIMED, row) for row in timed_rows[: ask.timed]]
+    return Refill(ask.lane, items, next_ms, more_fresh=len(fresh_rows) > ask.fresh)
+
+
+def _owed(lane: int, phase: int, row: _Row) -> Owed:
+    return Owed(lane, row.event, int(phase), row.due_ms, row.attempts, row.size, row.expires_ms)
+
+
+def _cut(metas: list[_Meta], data: bytes) -> list[StoredEvent]:
+    found, start = [], 0
+    for meta in metas:
+        found.append(stored_event(meta, data[start : start + meta.length]))
+        start += meta.length
+    return found
+
+
+def stored_event(meta: _Meta, data: bytes) -> StoredEvent:
+    """The event of a row and its data, its checksum checked."""
+    opts = codec.decode_opts(bytes.fromhex(meta.opts) or None)
+    event = Event(
+        id=meta.id,
+        tenant=meta.tenant,
+        type=meta.type,
+        data=data,
+        created_at_ms=meta.created_ms,
+        digest=bytes.fromhex(meta.digest),
+        deliver_after_ms=opts.deliver_after_ms,
+        expires_at_ms=opts.expires_at_ms,
+    )
+    return StoredEvent(meta.seq, event, meta.accepted_ms, corrupt=codec.checksum(data) != meta.crc, opts=opts)
+
+
+def cancel_owed(lane: int, limit: int, keep: Collection[int] = ()) -> Task[int]:
+    """Cancel up to ``limit`` rows of a lane, but for the events in ``keep`` (in flight). Answers how many."""
+
+    def run(db: sqlite3.Connection) -> int:
+        events = [event for (event,) in db.execute(_OWED_OF_LANE, (lane, limit + len(keep))) if event not in keep]
+        return _apply(db, lane, events[:limit], cancelled())
+
+    return Task("cancel_owed", run, background=True, rows=limit)
+
+
+def clamp_timed(lane: int, horizon_ms: int, new_due_ms: int, limit: int) -> Task[int]:
+    """Retries due beyond the horizon become due at ``new_due_ms``: the clock was ahead when they were written.
+
+    A first attempt's wish is left alone. Answers how many rows moved, at most ``limit``.
+    """
+
+    def run(db: sqlite3.Connection) -> int:
+        events = [event for (event,) in db.execute(_OUT_OF_REACH, (lane, horizon_ms, limit))]
+        return _apply(db, lane, events, msgspec.structs.replace(retry_at(new_due_ms), counted=False))
+
+    return Task("clamp_timed", run, background=True, rows=limit)
+
+
+def _apply(db: sqlite3.Connection, lane: int, events: list[int], transition: Transition) -> int:
+    return sum(finish(db, [Finish(lane, event, transition) for event in events]))

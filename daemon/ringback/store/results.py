@@ -1,0 +1,209 @@
+"""Applying transitions: what an attempt, an expiry, a cancellation or a retry by hand does to the rows.
+
+Role: the SQL of ``Finish`` for a whole batch; runs inside the writer's transaction.
+Rules: the rows are read first, so a late or doubled report is answered False and changes nothing; then each statement
+must change exactly the rows it names, else the transaction is rolled back. An owed row exists if and only if its
+delivery is pending. The last attempt is folded into the delivery; the one before it moves to the attempt table.
+Must not know: why a transition was chosen; threads, commits, the loop.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from ringback.core.model import AttemptRecord, DeliveryState, Phase
+from ringback.store.ops import Finish
+from ringback.store.rows import Statement
+
+#: Full response bodies kept of each lane.
+FULL_BODIES_A_LANE = 20
+
+# One row of JSON instead of many rows: one step, one hand-over of the interpreter's lock.
+_STATES = (
+    "SELECT json_group_array(json_array(d.event, d.lane, d.state, d.phase, d.due_ms, d.attempts,"
+    " d.started_ms IS NOT NULL))"
+    " FROM json_each(?) AS v CROSS JOIN delivery d ON d.event = v.value->>0 AND d.lane = v.value->>1"
+)
+_KEEP_EARLIER = Statement(
+    "WITH v (event, lane) AS (VALUES ",
+    2,
+    ") INSERT INTO attempt (event, lane, n, run, started_ms, elapsed_ms, status, outcome, error, info)"
+    " SELECT d.event, d.lane, d.attempts, d.run, d.started_ms, d.elapsed_ms, d.status, d.outcome, d.error, d.info"
+    " FROM v CROSS JOIN delivery d ON d.event = v.event AND d.lane = v.lane",
+)
+_RECORD = Statement(
+    "WITH v (event, lane, state, phase, due_ms, n, started_ms, elapsed_ms, status, outcome, error, info) AS (VALUES ",
+    12,
+    ") UPDATE delivery SET state = v.state, phase = v.phase, due_ms = v.due_ms, attempts = v.n,"
+    " started_ms = v.started_ms, elapsed_ms = v.elapsed_ms, status = v.status, outcome = v.outcome,"
+    " error = v.error, info = v.info"
+    " FROM v WHERE delivery.event = v.event AND delivery.lane = v.lane AND delivery.state = 0",
+)
+_MOVE = Statement(
+    "WITH v (event, lane, state, phase, due_ms) AS (VALUES ",
+    5,
+    ") UPDATE delivery SET state = v.state, phase = v.phase, due_ms = v.due_ms"
+    " FROM v WHERE delivery.event = v.event AND delivery.lane = v.lane AND delivery.state = 0",
+)
+_REOPEN = Statement(
+    "WITH v (event, lane) AS (VALUES ",
+    2,
+    ") UPDATE delivery SET state = 0, run = run + 1, phase = 0, due_ms = 0, started_ms = NULL, elapsed_ms = NULL,"
+    " status = NULL, outcome = NULL, error = NULL, info = NULL"
+    " FROM v WHERE delivery.event = v.event AND delivery.lane = v.lane AND delivery.state <> 0",
+)
+_OWE_AGAIN = Statement(
+    "WITH v (event, lane) AS (VALUES ",
+    2,
+    ") INSERT INTO owed (lane, phase, due_ms, event, attempts, size, expires_ms)"
+    " SELECT v.lane, 0, 0, v.event, 0, length(p.data), NULL FROM v CROSS JOIN payload p ON p.event = v.event",
+)
+_SETTLE = Statement(
+    "WITH v (lane, phase, due_ms, event) AS (VALUES ",
+    4,
+    ") DELETE FROM owed WHERE (lane, phase, due_ms, event) IN (SELECT lane, phase, due_ms, event FROM v)",
+)
+_POSTPONE = Statement(
+    "WITH v (lane, phase, due_ms, event, next_ms, counted) AS (VALUES ",
+    6,
+    ") UPDATE owed SET phase = 1, due_ms = v.next_ms, attempts = attempts + v.counted FROM v"
+    " WHERE owed.lane = v.lane AND owed.phase = v.phase AND owed.due_ms = v.due_ms AND owed.event = v.event",
+)
+_BODY = Statement(
+    "WITH v (lane, k, event, n, body) AS (VALUES ",
+    5,
+    ") INSERT INTO response_body (lane, stamp, event, n, body) SELECT v.lane,"
+    " v.k + coalesce((SELECT max(b.stamp) FROM response_body b WHERE b.lane = v.lane), 0), v.event, v.n, v.body FROM v",
+)
+_OLD_BODIES = (
+    "DELETE FROM response_body WHERE (lane, stamp) IN (SELECT b.lane, b.stamp FROM json_each(?1) AS v"
+    " CROSS JOIN response_body b ON b.lane = v.value AND b.stamp <="
+    " (SELECT max(m.stamp) FROM response_body m WHERE m.lane = v.value) - ?2)"
+)
+
+_json = msgspec.json.Encoder()
+
+
+class _Row(NamedTuple):
+    """A delivery as it stands before the transition."""
+
+    event: int
+    lane: int
+    state: int
+    phase: int | None
+    due_ms: int | None
+    attempts: int
+    folded: int
+
+
+_states_decoder = msgspec.json.Decoder(list[_Row])
+
+
+class _Plan:
+    """The rows of each statement, gathered from one round of transitions."""
+
+    def __init__(self) -> None:
+        self.keep_earlier: list[tuple[int, int]] = []
+        self.record: list[tuple[object, ...]] = []
+        self.move: list[tuple[object, ...]] = []
+        self.reopen: list[tuple[int, int]] = []
+        self.settle: list[tuple[int, int, int, int]] = []
+        self.postpone: list[tuple[int, ...]] = []
+        self.bodies: list[tuple[int, int, int, bytes]] = []
+
+    def add(self, op: Finish, row: _Row) -> bool:
+        """Take up one transition; False if the delivery has moved on."""
+        if op.transition.reopen:
+            return self._reopen(op, row)
+        if row.state != DeliveryState.PENDING:
+            return False
+        state, phase, due_ms = self._owed(op, row)
+        if op.attempt is not None:
+            self._record(op, row, op.attempt, (state, phase, due_ms))
+        elif state != row.state or due_ms != row.due_ms:
+            self.move.append((op.event, op.lane, state, phase, due_ms))
+        return True
+
+    def _owed(self, op: Finish, row: _Row) -> tuple[int, int | None, int | None]:
+        """Change the owed row as the transition says; returns the delivery's next state, phase and due time."""
+        assert row.phase is not None, "a pending delivery has its owed row's key; the schema checks it"
+        assert row.due_ms is not None, "the same"
+        to, due_ms = int(op.transition.to), op.transition.due_at_ms
+        if to != DeliveryState.PENDING:
+            self.settle.append((op.lane, row.phase, row.due_ms, op.event))
+            return to, None, None
+        if due_ms is None:
+            return to, row.phase, row.due_ms
+        self.postpone.append((op.lane, row.phase, row.due_ms, op.event, due_ms, int(op.transition.counted)))
+        return to, int(Phase.TIMED), due_ms
+
+    def _record(self, op: Finish, row: _Row, attempt: AttemptRecord, place: tuple[int, int | None, int | None]) -> None:
+        n = row.attempts + 1
+        if row.folded:
+            self.keep_earlier.append((op.event, op.lane))
+        if attempt.full_body is not None:
+            self.bodies.append((op.lane, op.event, n, attempt.full_body))
+        log = (attempt.started_at_ms, attempt.elapsed_ms, attempt.status, attempt.outcome, attempt.error, attempt.info)
+        self.record.append((op.event, op.lane, *place, n, *log))
+
+    def _reopen(self, op: Finish, row: _Row) -> bool:
+        if row.state == DeliveryState.PENDING:
+            return False
+        if row.folded:
+            self.keep_earlier.append((op.event, op.lane))
+        self.reopen.append((op.event, op.lane))
+        return True
+
+    def carry_out(self, db: sqlite3.Connection) -> None:
+        """Run the statements; each must change exactly its rows."""
+        _KEEP_EARLIER.run_all(db, self.keep_earlier)
+        _RECORD.run_all(db, self.record)
+        _MOVE.run_all(db, self.move)
+        _REOPEN.run_all(db, self.reopen)
+        _SETTLE.run_all(db, sorted(self.settle))
+        _POSTPONE.run_all(db, self.postpone)
+        _OWE_AGAIN.run_all(db, self.reopen)
+        if self.bodies:
+            _keep_bodies(db, self.bodies)
+
+
+def finish(db: sqlite3.Connection, ops: Sequence[Finish]) -> list[bool]:
+    """Apply a batch of transitions in order; for each, whether it applied."""
+    answers: list[bool] = []
+    while len(answers) < len(ops):
+        answers += _round(db, _distinct(ops, len(answers)))
+    return answers
+
+
+def _distinct(ops: Sequence[Finish], start: int) -> Sequence[Finish]:
+    """The longest run from ``start`` in which no delivery occurs twice: each reads the row its forerunner left."""
+    seen: set[tuple[int, int]] = set()
+    for index in range(start, len(ops)):
+        key = (ops[index].event, ops[index].lane)
+        if key in seen:
+            return ops[start:index]
+        seen.add(key)
+    return ops[start:] if start else ops
+
+
+def _round(db: sqlite3.Connection, ops: Sequence[Finish]) -> list[bool]:
+    keys = _json.encode([(op.event, op.lane) for op in ops]).decode()
+    states = _states_decoder.decode(db.execute(_STATES, (keys,)).fetchone()[0])
+    rows = {(row.event, row.lane): row for row in states}
+    plan = _Plan()
+    answers = []
+    for op in ops:
+        row = rows.get((op.event, op.lane))
+        answers.append(row is not None and plan.add(op, row))
+    plan.carry_out(db)
+    return answers
+
+
+def _keep_bodies(db: sqlite3.Connection, bodies: list[tuple[int, int, int, bytes]]) -> None:
+    """Store full response bodies; only the last of each lane stay."""
+    # k only has to grow: a statement reads a lane's highest stamp before it inserts, so the rank must come from here.
+    _BODY.run_all(db, [(lane, k, event, n, body) for k, (lane, event, n, body) in enumerate(bodies, start=1)])
+    lanes = _json.encode(sorted({lane for lane, *_ in bodies})).decode()
+    db.execute(_OLD_BODIES, (lanes, FULL_BODIES_A_LANE))

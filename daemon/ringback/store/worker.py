@@ -1,0 +1,272 @@
+"""The writer's thread: takes batches, commits them, keeps what must not be lost, does the work that waits for quiet.
+
+Role: the loop around ``Engine``: when to commit what, and what follows from a full disk or a broken one.
+Rules: owns the writer's connection while it runs; talks to the loop only through ``Loopside``. While the disk is full,
+events are tried (so that recovery needs no restart) unless the ballast has been let go: then they are refused until
+there is room to lay it down again, and the space it gave serves the results that were kept.
+Must not know: what the operations mean; sockets, dispatch.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from ringback.kit.clock import Clock
+from ringback.store.checkpoint import CHECKPOINT_BYTES, Checkpointer
+from ringback.store.database import Database
+from ringback.store.engine import KEPT, Engine
+from ringback.store.faults import describe
+from ringback.store.inbox import MAX_BATCH_ROWS, Entry, Inbox
+from ringback.store.lane_history import HISTORY_LAG_ROWS, Indexed, index_history
+from ringback.store.ops import STORAGE_FULL, UNKNOWN_OUTCOME, AcceptEvent, Done, Failed, Result
+
+#: Nothing submitted for this long: time for the work that waits for quiet.
+IDLE_S = 0.05
+
+#: Between two tries of what couldn't be written.
+RETRY_PAUSE_S = 1.0
+
+#: Log written for a row, in bytes, about: paces the checkpoints, which then measure the log's true length.
+LOG_BYTES_A_ROW = 1024
+
+
+class CommitStats(NamedTuple):
+    """One batch: rows and bytes as they weigh, and how long it took."""
+
+    rows: int
+    size: int
+    seconds: float
+
+
+class Answer(NamedTuple):
+    """What one operation's submitter is told, and the weight it leaves behind."""
+
+    done: Done
+    result: Result
+    rows: int
+    size: int
+
+
+class Loopside(Protocol):
+    """What the worker needs of the loop's side. ``post`` is called from the thread, the others through it."""
+
+    def post(self, function: Callable[..., None], *args: Any) -> None:
+        """Call the function in the loop."""
+        ...
+
+    def deliver(self, answers: Sequence[Answer], stats: CommitStats) -> None:
+        """Hand out answers."""
+        ...
+
+    def die(self, reason: str) -> None:
+        """Nothing can be written any more."""
+        ...
+
+    def trouble(self, name: str, message: str) -> None:
+        """Something the operator should read."""
+        ...
+
+    def ended(self) -> None:
+        """The thread has nothing left to do."""
+        ...
+
+
+class Worker:
+    """``main`` is the thread. The attributes may be read from anywhere."""
+
+    def __init__(self, loopside: Loopside, database: Database, clock: Clock, inbox: Inbox) -> None:
+        self._loopside = loopside
+        self._database = database
+        self._clock = clock
+        self._inbox = inbox
+        self._engine = Engine(database.writer, database.high_seq)
+        self._checkpointer = Checkpointer(database, self._die)
+        self._kept: deque[Entry] = deque()
+        self._in_hand: Sequence[Entry] = ()  # taken and not yet answered: to be told should a bug strike
+        self._next_retry = 0.0
+        self._refusing = False  # the ballast is gone: events are refused unless there is room
+        self._unindexed = 1  # deliveries the history index lacks; at start nobody knows
+        self._log_bytes = 0  # written since the last checkpoint, about
+        self.commit_started: float | None = None
+        self.full = False
+
+    def main(self) -> None:
+        """Serve until the inbox is closed and drained."""
+        try:
+            self._serve()
+        except BaseException as error:  # noqa: BLE001 - a bug here must end the process, not hang it
+            self._give_up(describe(error))
+            while not self._inbox.drained:
+                self._refuse(self._inbox.take(None), Failed(UNKNOWN_OUTCOME, describe(error)))
+        finally:
+            self._loopside.post(self._loopside.ended)
+
+    def _serve(self) -> None:
+        self._checkpointer.start()
+        try:
+            self._database.ballast.hold()
+            while not self._inbox.drained:
+                self._step()
+            self._answer_kept()
+        finally:
+            self._checkpointer.stop()
+            if self._engine.broken is None:
+                self._checkpointer.finish(self._database.writer, self._engine.high_seq)
+            self._database.writer.close()
+
+    # One turn.
+
+    def _step(self) -> None:
+        entries = self._inbox.take(self._wait_s())
+        if entries and (self._kept or self._refusing):
+            self._commit_in_need(entries)
+        elif entries:
+            self._commit(entries)
+        if (self._kept or self._refusing) and self._clock.monotonic() >= self._next_retry:
+            self._retry()
+        if self._engine.broken is None:
+            self._tidy(idle=not entries)
+
+    def _wait_s(self) -> float | None:
+        if self._kept or self._refusing:
+            return max(0.0, min(RETRY_PAUSE_S, self._next_retry - self._clock.monotonic()))
+        return IDLE_S if self._unindexed or self._log_bytes else None
+
+    def _tidy(self, *, idle: bool) -> None:
+        """What keeps the house in order, between two batches."""
+        if self._unindexed and (idle or self._unindexed > HISTORY_LAG_ROWS):
+            self._index()
+        if self._log_bytes >= CHECKPOINT_BYTES:
+            self._log_bytes = 0
+            self._checkpointer.kick(self._engine.high_seq)
+        elif idle and self._log_bytes:
+            self._log_bytes = 0
+            self._checkpointer.mark(self._engine.high_seq)
+        self._checkpointer.last_mile(self._database.writer)
+
+    def _index(self) -> None:
+        result = self._engine.commit([index_history()])[0]
+        if isinstance(result, Indexed):
+            self._log_bytes += result.rows * LOG_BYTES_A_ROW
+            self._unindexed = max(1, self._unindexed - result.rows) if result.more else 0
+            return
+        self._unindexed = 0  # the next event asks for it again
+        if isinstance(result, Failed):
+            self._loopside.post(self._loopside.trouble, "store.history_failed", result.message)
+
+    # Committing.
+
+    def _commit(self, entries: Sequence[Entry]) -> None:
+        """Commit a batch; answers go out, what must wait joins the kept ones."""
+        self._in_hand = entries
+        self.commit_started = started = self._clock.monotonic()
+        results = self._engine.commit([entry.op for entry in entries])
+        seconds = self._clock.monotonic() - started
+        self.commit_started = None
+        answers, rows, size = [], 0, 0
+        for entry, result in zip(entries, results, strict=True):
+            if result is KEPT:
+                self._kept.append(entry)
+                continue
+            answers.append(Answer(entry.done, result, entry.rows, entry.size))
+            rows += entry.rows
+            size += entry.size
+            if isinstance(entry.op, AcceptEvent):
+                self._unindexed += len(entry.op.lanes)
+        self._log_bytes += size + rows * LOG_BYTES_A_ROW
+        self._in_hand = ()
+        if answers:
+            self._loopside.post(self._loopside.deliver, answers, CommitStats(rows, size, seconds))
+        self._after_commit()
+
+    def _after_commit(self) -> None:
+        engine = self._engine
+        if engine.broken is not None:
+            self._give_up(engine.broken)
+        elif engine.full is not None:
+            self._on_full(engine.full)
+        elif engine.busy is not None:
+            self._pause()
+            self._loopside.post(self._loopside.trouble, "store.busy", engine.busy)
+
+    def _on_full(self, words: str) -> None:
+        self._pause()
+        if not self.full:
+            self.full = True
+            self._loopside.post(self._loopside.trouble, "store.full", words)
+        if self._database.ballast.release():
+            self._refusing = True
+            self._next_retry = 0.0  # the space just freed is for what was kept
+
+    def _pause(self) -> None:
+        self._next_retry = self._clock.monotonic() + RETRY_PAUSE_S
+
+    # While something is kept or the ballast is gone.
+
+    def _commit_in_need(self, entries: Sequence[Entry]) -> None:
+        """Events are tried or refused now; everything else waits its turn behind what is kept."""
+        if self._kept and self._engine.busy is not None:
+            self._kept.extend(entries)
+            return
+        events = [entry for entry in entries if isinstance(entry.op, AcceptEvent)]
+        others = [entry for entry in entries if not isinstance(entry.op, AcceptEvent)]
+        if self._kept:
+            self._kept.extend(others)
+        elif others:
+            self._commit(others)
+        if events:
+            self._try_events(events)
+
+    def _try_events(self, events: Sequence[Entry]) -> None:
+        if self._refusing and not self._database.ballast.room():
+            self._refuse(events, Failed(STORAGE_FULL, "the disk is full"))
+            return
+        self._commit(events)
+        if self._engine.full is None:
+            self._next_retry = 0.0  # there is room again
+
+    def _retry(self) -> None:
+        """Try what was kept, oldest first, then see whether the need is over."""
+        self._pause()
+        waiting, self._kept = self._kept, deque()
+        while waiting and not self._kept:
+            batch, rows = [waiting.popleft()], 0
+            while waiting and rows + waiting[0].rows <= MAX_BATCH_ROWS:
+                rows += waiting[0].rows
+                batch.append(waiting.popleft())
+            self._commit(batch)
+        self._kept.extend(waiting)
+        if self._kept or self._engine.broken is not None:
+            return
+        if self._refusing and self._database.ballast.hold():
+            self._refusing = False
+        if self.full and not self._refusing:
+            self.full = False
+            self._loopside.post(self._loopside.trouble, "store.recovered", "events are taken again")
+
+    def _refuse(self, entries: Iterable[Entry], failed: Failed) -> None:
+        answers = [Answer(entry.done, failed, entry.rows, entry.size) for entry in entries]
+        if answers:
+            self._loopside.post(self._loopside.deliver, answers, CommitStats(0, 0, 0.0))
+
+    # The end.
+
+    def _answer_kept(self) -> None:
+        """The last try of what was kept; after it everything is committed or answered."""
+        if self._kept:
+            self._retry()
+        self._refuse(self._kept, Failed(STORAGE_FULL, "the disk is full and the writer stops"))
+        self._kept.clear()
+
+    def _give_up(self, reason: str) -> None:
+        """Nothing can be written any more: whoever waits is told, now and later."""
+        failed = Failed(UNKNOWN_OUTCOME, reason)
+        self._refuse(self._kept, failed)
+        self._refuse(self._in_hand, failed)
+        self._kept.clear()
+        self._in_hand = ()
+        self._die(reason)
+
+    def _die(self, reason: str) -> None:
+        self._engine.broken = self._engine.broken or reason
+        self._loopside.post(self._loopside.die, reason)

@@ -1,0 +1,163 @@
+"""The one writer: everything that changes the database passes here.
+
+Role: gathers operations from the loop, commits them in batches on a thread of its own, answers in the loop.
+Rules:
+- Group commit without a timer: while one commit runs the next batch gathers; idle means commit at once.
+- ``done`` is called in the loop, in order of submission, only after the commit. Results go back in one hop a batch.
+- A full disk refuses events at once; results and tasks are kept and tried again, so no restart is needed.
+- After a failed fsync (or any error that leaves the outcome unknown) nothing is written any more: every operation is
+  answered ``unknown_outcome`` and ``on_fatal`` asks for the process's end.
+- It is never cancelled midway: who stops waiting for an answer doesn't stop the write.
+Must not know: what the operations mean.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, overload
+
+from ringback.kit.clock import Clock
+from ringback.store.database import Database
+from ringback.store.errors import StoreError
+from ringback.store.inbox import Entry, Inbox
+from ringback.store.ops import (
+    SHUTTING_DOWN,
+    Accepted,
+    AcceptEvent,
+    Conflict,
+    Done,
+    Failed,
+    Finish,
+    Op,
+    Result,
+    Task,
+    bytes_of,
+    rows_of,
+)
+from ringback.store.worker import Answer, CommitStats, Worker
+
+T = TypeVar("T")
+
+
+class Writer:
+    """``submit``, ``run``, ``start``, ``stop`` and the attributes belong to the loop's thread."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        on_fatal: Callable[[str], None],
+        on_trouble: Callable[[str, str], None] | None = None,
+        on_commit: Callable[[CommitStats], None] | None = None,
+    ) -> None:
+        """All callbacks are called in the loop. ``on_trouble(name, message)``: a constant dotted name for the log."""
+        self._callbacks = (on_fatal, on_trouble, on_commit)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self._inbox = Inbox()
+        self._closed = False
+        self.backlog_rows = 0  #: gathered and not yet answered
+        self.backlog_bytes = 0  #: the same, in bytes
+        self.fatal: str | None = None  #: why nothing is written any more
+        self._worker = Worker(self, database, clock, self._inbox)
+
+    @property
+    def commit_started(self) -> float | None:
+        """Monotonic seconds when the commit that runs began, None between commits: for the watchdog."""
+        return self._worker.commit_started
+
+    @property
+    def full(self) -> bool:
+        """Whether the disk is full, so that events are refused."""
+        return self._worker.full
+
+    async def start(self) -> None:
+        """Begin to write."""
+        self._loop = asyncio.get_running_loop()
+        self._ended = self._loop.create_future()
+        threading.Thread(target=self._worker.main, name="ringback-writer", daemon=True).start()
+
+    async def stop(self) -> None:
+        """Commit everything gathered, empty the log, close the connection. Later operations are refused."""
+        if not self._closed:
+            self._closed = True
+            self._inbox.close()
+        if self._ended is not None:
+            await asyncio.shield(self._ended)
+
+    def submit(self, op: Op, done: Done) -> None:
+        """Queue an operation; ``done(result)`` is called once, in the loop. Callers keep the backlog bounded."""
+        if self._closed or self._loop is None:
+            asyncio.get_running_loop().call_soon(done, Failed(SHUTTING_DOWN, "the writer has stopped"))
+            return
+        entry = Entry(op, done, rows_of(op), bytes_of(op))
+        self.backlog_rows += entry.rows
+        self.backlog_bytes += entry.size
+        self._inbox.put(entry, background=isinstance(op, Task) and op.background)
+
+    @overload
+    async def run(self, op: AcceptEvent) -> Accepted | Conflict: ...
+    @overload
+    async def run(self, op: Finish) -> bool: ...
+    @overload
+    async def run(self, op: Task[T]) -> T: ...
+    async def run(self, op: AcceptEvent | Finish | Task[Any]) -> Any:
+        """Queue an operation and wait for its answer. Cancelling the wait never cancels the write.
+
+        Raises:
+            StoreError: it failed; the code is that of ``Failed``.
+        """
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def done(result: Result) -> None:
+            if not answer.done():
+                answer.set_result(result)
+
+        self.submit(op, done)
+        result = await answer
+        if isinstance(result, Failed):
+            raise StoreError(result.code, result.message)
+        return result
+
+    # What the worker's thread hands to the loop.
+
+    def post(self, function: Callable[..., None], *args: Any) -> None:
+        """From the worker's thread: call this in the loop."""
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to hear it
+            self._loop.call_soon_threadsafe(function, *args)
+
+    def deliver(self, answers: Sequence[Answer], stats: CommitStats) -> None:
+        """In the loop: hand out the answers of one commit."""
+        for done, result, rows, size in answers:
+            self.backlog_rows -= rows
+            self.backlog_bytes -= size
+            try:
+                done(result)
+            except Exception as error:  # noqa: BLE001 - one listener's bug must not cost the others their answers
+                self._report({"message": "a listener of the writer failed", "exception": error})
+        if self._callbacks[2] is not None:
+            self._callbacks[2](stats)
+
+    def _report(self, context: dict[str, Any]) -> None:
+        assert self._loop is not None
+        self._loop.call_exception_handler(context)
+
+    def die(self, reason: str) -> None:
+        """In the loop: nothing can be written any more; said once."""
+        if self.fatal is None:
+            self.fatal = reason
+            self._callbacks[0](reason)
+
+    def trouble(self, name: str, message: str) -> None:
+        """In the loop: something the operator should read."""
+        if self._callbacks[1] is not None:
+            self._callbacks[1](name, message)
+
+    def ended(self) -> None:
+        """In the loop: the worker's thread has nothing left to do."""
+        assert self._ended is not None
+        if not self._ended.done():
+            self._ended.set_result(None)
