@@ -36,9 +36,12 @@ from ringback.service.endpoints import EndpointDefaults, Endpoints
 from ringback.service.intake import Intake
 from ringback.service.janitor import DAY_MS, Janitor, Keep
 from ringback.store.database import Database, open_state
+from ringback.store.endpoints import EndpointReads
 from ringback.store.errors import StateError, StateLocked
-from ringback.store.reader import Reader
-from ringback.store.writer import CommitStats, Writer
+from ringback.store.queue import QueueReads
+from ringback.store.reader import DISPATCH_TIMEOUT_S, Reader, ReadPool
+from ringback.store.worker import CommitStats
+from ringback.store.writer import Writer
 from ringback.transports.bind import AddressInUse, bind_unix, identity, unlink_if_ours
 from ringback.transports.http import HttpLimits, HttpSender
 from ringback.transports.unix_socket import EventsServer, SocketLimits
@@ -128,7 +131,10 @@ class _Daemon:
         """Make the parts and bring back what the table knows."""
         settings, clock, writer, delivery = self._settings, self._clock, self._writer, self._settings.delivery
         egress, ingest = settings.egress, settings.ingest
-        reads = await stack.enter_async_context(Reader(database.read_uri, clock))
+        reader, pool = await Reader(database, DISPATCH_TIMEOUT_S).open(), await ReadPool(database).open()
+        stack.push_async_callback(reader.close)
+        stack.push_async_callback(pool.close)
+        reads, table = QueueReads(reader), EndpointReads(pool)
         policy = parse_policy(egress.allow_http, egress.allow_networks, egress.deny_networks)
         sender = HttpSender(
             clock=clock,
@@ -147,7 +153,7 @@ class _Daemon:
             clock=clock,
             chance=self._chance,
         )
-        stored = await reads.load_endpoints()
+        stored = await table.load_all()
         endpoints.fill(stored)
         attempts = Attempts(
             sender=sender,
@@ -168,13 +174,13 @@ class _Daemon:
             writer=writer,
             clock=clock,
             keep=Keep(settings.retention.events_days * DAY_MS, settings.retention.attempts_days * DAY_MS),
-            is_in_flight=dispatch.is_in_flight,
+            in_flight=dispatch.in_flight,
             kick=dispatch.kick,
             deleted=[e.lane for e in stored if e.deleted_at_ms is not None],
         )
         endpoints.on_change(dispatch.changed)
         endpoints.on_change(janitor.changed)
-        await dispatch.recover(await reads.health())
+        await dispatch.recover({lane: health.failing for lane, health in (await table.health()).items()})
         intake = Intake(
             matches=endpoints,
             writer=writer,
@@ -185,7 +191,7 @@ class _Daemon:
         )
         deps = Deps(
             endpoints=endpoints,
-            reads=reads,
+            reads=Views(pool),
             writer=writer,
             intake=intake,
             dispatch=dispatch,

@@ -25,9 +25,9 @@ from ringback.service.bodies import Bodies, Body, LoadsEvents
 from ringback.service.endpoints import Effective
 from ringback.service.refill import Refiller, RefillsLanes
 from ringback.store import endpoints as table
+from ringback.store.errors import QueryTimeout
 from ringback.store.ops import INTERNAL_ERROR, Failed, Finish
 from ringback.store.queue import Head
-from ringback.store.reader import QueryTimeout
 from ringback.store.writer import Writer
 
 #: Attempts started in one turn before the rest of the loop gets its chance.

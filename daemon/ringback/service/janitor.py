@@ -20,9 +20,8 @@ from ringback.kit.clock import Clock
 from ringback.kit.log import get_logger
 from ringback.service.attempt import Policy
 from ringback.store import queue, retention
-from ringback.store.errors import StoreError
+from ringback.store.errors import QueryTimeout, StoreError
 from ringback.store.ops import Finish
-from ringback.store.reader import QueryTimeout
 from ringback.store.writer import Writer
 
 #: Seconds between looks when there was nothing to do.
@@ -31,6 +30,8 @@ EVERY_S = 1.0
 PRUNE_EVERY_S = 60.0
 #: Rows a step takes.
 STEP_ROWS = 256
+#: Deleted endpoints cleaned up after in one step.
+LANES_A_STEP = 8
 #: A due time this far beyond the policy's largest gap is believed to come from a wrong clock.
 SLACK_MS = 60_000
 DAY_MS = 86_400_000
@@ -77,7 +78,7 @@ class Janitor:
         writer: Writer,
         clock: Clock,
         keep: Keep,
-        is_in_flight: Callable[[int, int], bool],
+        in_flight: Callable[[], frozenset[tuple[int, int]]],
         kick: Callable[[int], None],
         deleted: Iterable[int] = (),
     ) -> None:
@@ -87,7 +88,7 @@ class Janitor:
         self._writer = writer
         self._clock = clock
         self._keep = keep
-        self._is_in_flight = is_in_flight
+        self._in_flight = in_flight
         self._kick = kick
         self._deleted = set(deleted)
         self._prune_at_s = 0.0
@@ -116,7 +117,9 @@ class Janitor:
 
     async def _expire(self, now_ms: int) -> bool:
         """Deliveries nobody started in time, those of held endpoints among them."""
-        rows = [r for r in await self._reads.expiring(now_ms, STEP_ROWS) if not self._is_in_flight(r.event, r.lane)]
+        found = await self._reads.expiring(now_ms, STEP_ROWS)
+        under_way = self._in_flight()
+        rows = [row for row in found if (row.event, row.lane) not in under_way]
         for row in rows:
             if await self._writer.run(Finish(row.lane, row.event, expired())):
                 endpoint = self._endpoints.by_lane(row.lane)
@@ -125,10 +128,14 @@ class Janitor:
 
     async def _cancel(self) -> bool:
         """What deleted endpoints were owed. Their attempts in flight end first, then count."""
-        for lane in list(self._deleted)[:8]:
-            if await self._writer.run(queue.cancel_owed(lane, STEP_ROWS)) == 0:
+        busy = False
+        for lane in list(self._deleted)[:LANES_A_STEP]:
+            keep = {event for event, number in self._in_flight() if number == lane}
+            cancelled = await self._writer.run(queue.cancel_owed(lane, STEP_ROWS, keep))
+            if not cancelled and not keep:
                 self._deleted.discard(lane)
-        return bool(self._deleted)
+            busy |= cancelled > 0
+        return busy
 
     async def _unstick(self, now_ms: int) -> bool:
         """Retries due further off than their policy could ever say: the clock was wrong when they were written."""

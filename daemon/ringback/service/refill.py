@@ -15,8 +15,8 @@ from ringback.core.schedule import Board
 from ringback.kit.clock import Clock
 from ringback.kit.log import get_logger
 from ringback.kit.wake import WakeUp
+from ringback.store.errors import QueryTimeout
 from ringback.store.queue import Ask, Refill
-from ringback.store.reader import QueryTimeout
 
 #: Lanes asked for in one read.
 LANES_A_READ = 64
