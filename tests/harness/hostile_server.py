@@ -13,7 +13,7 @@ import json
 import socket
 import ssl
 import struct
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -302,6 +302,7 @@ class HostileServer:
     """The server; ``requests`` and ``connections`` tell what reached it."""
 
     tls: ssl.SSLContext | None = None
+    host: str = "127.0.0.1"
     port: int = 0
     requests: list[Seen] = field(default_factory=list)
     connections: int = 0
@@ -309,7 +310,7 @@ class HostileServer:
     async def __aenter__(self) -> Self:
         """Listen."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, ssl=self.tls, backlog=1024)
+        self._server = await asyncio.start_server(self._accept, self.host, self.port, ssl=self.tls, backlog=1024)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -322,9 +323,9 @@ class HostileServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def url(self, path: str, host: str = "127.0.0.1") -> str:
+    def url(self, path: str, host: str = "") -> str:
         """The URL that makes it do ``path``."""
-        return f"{'https' if self.tls else 'http'}://{host}:{self.port}/{path}"
+        return f"{'https' if self.tls else 'http'}://{host or self.host}:{self.port}/{path}"
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -370,10 +371,10 @@ def _parse(head: bytes, connection: int, turn: int) -> Seen:
 
 
 @contextlib.contextmanager
-def refusing_port() -> Iterator[int]:
-    """A port of loopback that refuses: bound, so that nobody else gets it, but not listening."""
+def refusing_port(port: int = 0) -> Iterator[int]:
+    """A port of 127.0.0.1 that refuses: bound, so that nobody else gets it, but not listening."""
     with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
+        sock.bind(("127.0.0.1", port))
         yield sock.getsockname()[1]
 
 
@@ -385,14 +386,29 @@ def accepting_silence() -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def unaccepting_port() -> Iterator[int]:
-    """A port whose queue is full: connecting to it hangs."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as sock, contextlib.ExitStack() as stack:
+def unaccepting_port(port: int = 0) -> Iterator[int]:
+    """A port of 127.0.0.1 whose queue is full: connecting to it hangs."""
+    with socket.create_server(("127.0.0.1", port), backlog=0) as sock, contextlib.ExitStack() as stack:
         for _ in range(8):
             filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(sock.getsockname())
         yield sock.getsockname()[1]
+
+
+@contextlib.asynccontextmanager
+async def greeting_port(greeting: bytes) -> AsyncIterator[int]:
+    """A port that says something as soon as it is connected to, whatever the client wants, then closes."""
+
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
 
 
 async def _main(port: int, seconds: float | None) -> None:

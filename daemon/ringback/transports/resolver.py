@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import aiodns
 import msgspec
+import pycares
 
 from ringback.kit.clock import Clock
 
@@ -24,7 +25,7 @@ MAX_LOOKUPS = 4096  #: in flight at once, all names together
 MIN_TTL_S = 1.0
 MAX_TTL_S = 60.0
 FAILURE_TTL_S = 1.0  #: a name that failed is not asked again for this long
-QUERY_TIMEOUT_S = 2.0  #: until a name server's first answer is given up; c-ares asks again after it
+QUERY_TIMEOUT_S = 1.0  #: until c-ares asks again, then it doubles: a lost datagram must not cost the connect deadline
 QUERY_TRIES = 3
 LOOKUP_TIMEOUT_S = 15.0  #: a look-up nobody waits for any more ends at the latest then
 
@@ -59,8 +60,10 @@ class Resolver:
             self._ares = aiodns.DNSResolver(
                 nameservers=self._nameservers or None, timeout=QUERY_TIMEOUT_S, tries=QUERY_TRIES
             )
-        except aiodns.error.DNSError as error:
-            raise ValueError(f"the name servers {', '.join(self._nameservers)} are unusable: {error}") from error
+        except pycares.AresError as error:
+            raise ValueError(
+                f"the name servers {', '.join(self._nameservers)} are unusable: {error.args[-1]}"
+            ) from error
 
     async def stop(self) -> None:
         """End every look-up and close the channel."""

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 import uvloop
 from tests.harness.hostile_server import HostileServer
-from tests.transports.http.helpers import allow_all, request
+from tests.transports.http.helpers import ManualClock, allow_all, request
 
 from ringback.core.model import Outcome
 from ringback.kit.clock import SystemClock
@@ -22,14 +22,21 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
 
 
 @pytest.fixture
+def clock() -> ManualClock:
+    """A clock that stands still until told otherwise."""
+    return ManualClock()
+
+
+@pytest.fixture
 async def make_sender() -> AsyncIterator[Callable[..., Awaitable[HttpSender]]]:
     """Make started senders that are stopped at the end."""
     async with AsyncExitStack() as stack:
 
         async def make(judge: Callable[[str, str], str | None] = allow_all, **changes: object) -> HttpSender:
             nameservers = changes.pop("nameservers", None)
+            clock = changes.pop("clock", SystemClock())
             limits = HttpLimits(**changes)
-            sender = HttpSender(clock=SystemClock(), judge_address=judge, limits=limits, nameservers=nameservers)
+            sender = HttpSender(clock=clock, judge_address=judge, limits=limits, nameservers=nameservers)
             await sender.start()
             stack.push_async_callback(sender.stop)
             return sender

@@ -1,6 +1,7 @@
 """What the sender's tests share besides fixtures."""
 
 from ringback.core.model import Request
+from ringback.kit.clock import SystemClock
 
 HEADERS = (("content-type", "application/json"), ("webhook-id", "msg_1"))
 BODY = b'{"type":"a.b"}'
@@ -15,3 +16,18 @@ def request(url: str, **changes: object) -> Request:
     """A delivery as the service makes it."""
     given = {"method": "POST", "headers": HEADERS, "body": BODY, "connect_timeout_s": 2.0, **changes}
     return Request(url=url, **given)
+
+
+class ManualClock(SystemClock):
+    """Monotonic time that moves only when told to."""
+
+    def __init__(self) -> None:
+        self._now = 1000.0
+
+    def monotonic(self) -> float:
+        """The hand's position."""
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        """Move the hand."""
+        self._now += seconds
