@@ -47,7 +47,7 @@ class HoldsFlights(Protocol):
 class Deps:
     """The API's collaborators. ``ready()``: ``ready``, ``starting``, ``draining`` or ``unwritable``.
 
-    ``max_event_bytes``: of one event. ``divert_to``: the settings' URL that gets everything, or an empty text.
+    ``max_event_bytes`` and ``max_response_bytes``: the settings' own. ``divert_to``: the settings' URL that gets everything, or an empty text.
     """
 
     endpoints: Endpoints
@@ -58,6 +58,7 @@ class Deps:
     clock: Clock
     ready: Callable[[], str]
     max_event_bytes: int = 1_048_576
+    max_response_bytes: int = 65_536
     divert_to: str = ""
 
 

@@ -18,7 +18,8 @@ from ringback.core.headers import is_secret_header
 from ringback.core.model import Endpoint, EndpointStatus
 from ringback.core.signing import mask_secret
 from ringback.core.times import rfc3339
-from ringback.service.endpoints import Changed, Refusal
+from ringback.service.endpoint_fields import Refusal
+from ringback.service.endpoints import Changed
 
 PATH = "/api/v1/endpoints"
 MASKED = "…"

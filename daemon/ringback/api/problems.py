@@ -81,20 +81,30 @@ async def problems_middleware(request: web.Request, handler: Handler) -> web.Str
     """Give every failure its problem document."""
     try:
         return await handler(request)
-    except Invalid as invalid:
-        return refused(invalid.refusal)
-    except web.HTTPRequestEntityTooLarge:
-        return problem("too_large", "the body is too large")
-    except web.HTTPException as known:
-        code = {404: "not_found", 405: "method_not_allowed"}.get(known.status, "invalid_request")
-        answered = problem(code, known.reason, status=known.status)
-        if "Allow" in known.headers:
-            answered.headers["Allow"] = known.headers["Allow"]
-        return answered
-    except StoreError as failed:
-        return problem(failed.code, failed.message)
-    except QueryTimeout:
-        return problem("query_timeout", "reading this took too long: ask for less")
-    except Exception:  # noqa: BLE001 - a bug: logged whole, answered by name, and the listener goes on
-        _log.exception("api.bug", method=request.method, path=request.path)
-        return problem("internal_error", "internal error; the log has it")
+    except Exception as failure:  # noqa: BLE001 - told apart and answered below; the listener goes on
+        return _failed(request, failure)
+
+
+def _failed(request: web.Request, failure: Exception) -> web.Response:
+    match failure:
+        case Invalid():
+            return refused(failure.refusal)
+        case web.HTTPException():
+            return _routed(failure)
+        case StoreError():
+            return problem(failure.code, failure.message)
+        case QueryTimeout():
+            return problem("query_timeout", "reading this took too long: ask for less")
+        case web.RequestPayloadError() | ConnectionError():
+            return problem("invalid_request", "the connection ended before the request did", status=400)
+    _log.exception("api.bug", method=request.method, path=request.path, exc_info=failure)
+    return problem("internal_error", "internal error; the log has it")
+
+
+def _routed(known: web.HTTPException) -> web.Response:
+    """What the router or the server itself refuses."""
+    code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(known.status, "invalid_request")
+    answered = problem(code, known.reason, status=known.status)
+    if "Allow" in known.headers:
+        answered.headers["Allow"] = known.headers["Allow"]
+    return answered

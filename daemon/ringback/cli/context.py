@@ -18,7 +18,7 @@ from ringback.cli.client import SYSTEM_SOCKET, Api, CommandError, beside
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Misconfigured(CommandError):
+class Misconfigured(CommandError):  # noqa: N818 - a state of affairs, named as such
     """The settings can't be used."""
 
     exit_code = 78  # EX_CONFIG

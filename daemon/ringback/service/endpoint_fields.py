@@ -51,7 +51,7 @@ class Problem(msgspec.Struct, frozen=True):
 class Refusal(msgspec.Struct, frozen=True):
     """A verb that was not done.
 
-    ``code``: ``invalid_endpoint``, ``forbidden`` (egress), ``not_supported``, ``conflict``, ``not_found`` or
+    ``code``: ``invalid_endpoint``, ``invalid_url``, ``forbidden`` (egress), ``not_supported``, ``conflict``, ``not_found`` or
     ``too_many_endpoints``.
     """
 
@@ -187,7 +187,7 @@ def _judged(
 ) -> tuple[Judged, Dialect] | Refusal:
     target = egress.judge_url(policy, fields.url) if fields.url else None
     if isinstance(target, Rejection):
-        problems.append(Problem(("url",), target.message, target.code))
+        problems.append(Problem(("url",), target.message.removeprefix("url: "), target.code))
     retry_policy = _retry_policy(fields.retry) if fields.retry else None
     problems += _unbuilt(fields) + _judge_maps(fields) + _judge_retry(fields.retry, retry_policy)
     problems += [Problem(("events",), text) for text in matching.check_patterns(fields.events or [])]

@@ -1,0 +1,70 @@
+"""``GET /api/v1/events`` and one event.
+
+Rules: ``data`` is shown as the very bytes the producer wrote.
+Must not know: how events are stored.
+"""
+
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from ringback.api.deps import deps_of
+from ringback.api.problems import answer, problem
+from ringback.api.reading import DEFAULT_LIMIT, cursor_of, make_cursor, paging, query, text, time_ms
+from ringback.core.model import DEFAULT_TENANT, Event
+from ringback.core.times import rfc3339
+
+_CURSOR = "event"
+
+
+async def index(request: web.Request) -> web.Response:
+    """A page, newest first, without data."""
+    filters = {"tenant": text, "type": text, "since": time_ms, "until": time_ms, **paging(cursor_of(_CURSOR, 1))}
+    given = query(request, filters)
+    limit = given.get("limit", DEFAULT_LIMIT)
+    found = await deps_of(request).reads.list_events(
+        tenant=given.get("tenant"),
+        type=given.get("type"),
+        since_ms=given.get("since"),
+        until_ms=given.get("until"),
+        limit=limit + 1,
+        before_seq=given["cursor"][0] if "cursor" in given else None,
+    )
+    page = found[:limit]
+    more = len(found) > limit
+    return answer(
+        {
+            "data": [_view(one.event, one.accepted_at_ms) for one in page],
+            "next_cursor": make_cursor(_CURSOR, page[-1].seq) if more else None,
+        }
+    )
+
+
+async def show(request: web.Request) -> web.Response:
+    """One event with its data and how many of its deliveries stand how."""
+    given = query(request, {"tenant": text})
+    tenant = given.get("tenant", DEFAULT_TENANT)
+    event_id = request.match_info["id"]
+    found = await deps_of(request).reads.get_event(tenant, event_id)
+    if found is None:
+        return problem("not_found", f"tenant {tenant} has no event {event_id}")
+    shown = _view(found.event, found.accepted_at_ms)
+    shown["data"] = None if found.corrupt else msgspec.Raw(found.event.data)
+    return answer(shown)
+
+
+def _view(event: Event, accepted_at_ms: int) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "tenant": event.tenant,
+        "type": event.type,
+        "created_at": rfc3339(event.created_at_ms),
+        "accepted_at": rfc3339(accepted_at_ms),
+        "deliver_after": _time(event.deliver_after_ms),
+        "expires_at": _time(event.expires_at_ms),
+    }
+
+
+def _time(ms: int | None) -> str | None:
+    return None if ms is None else rfc3339(ms)
