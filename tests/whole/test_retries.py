@@ -1,0 +1,165 @@
+"""What happens to a delivery that doesn't succeed at once."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.harness.daemon import Daemon
+from tests.harness.receiver_client import Receiver
+from tests.harness.waiting import wait_until
+
+pytestmark = pytest.mark.whole
+
+#: Retries as fast as a test wants them.
+FAST = {"delays_s": [0.02] * 20, "jitter": 0}
+
+
+def in_s(seconds: float) -> str:
+    """A time that many seconds from now."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+def test_a_failing_delivery_is_tried_again_until_it_succeeds(daemon: Daemon, receiver: Receiver) -> None:
+    """Three failures and a success are four attempts under one id, each recorded with its answer."""
+    daemon.start()
+    daemon.endpoint(receiver.url("/fail-first/3/a"), retry=FAST)
+    daemon.emit(id="e")
+    delivery = daemon.wait_status("e", "succeeded")
+    assert [a["n"] for a in delivery["attempts"]] == [1, 2, 3, 4]
+    assert [a["response"]["status"] for a in delivery["attempts"]] == [500, 500, 500, 200]
+    assert delivery["attempts"][0]["response"]["body"] == "not yet"
+    assert receiver.seen("/fail-first/3/a")["e"].good == 4
+    assert [line["attempt"] for line in daemon.log_lines("delivery.retrying")] == [1, 2, 3]
+
+
+def test_a_used_up_policy_makes_a_delivery_dead_and_a_hand_brings_it_back(daemon: Daemon, receiver: Receiver) -> None:
+    """After the last gap it is dead; a retry by hand starts a fresh schedule and can succeed."""
+    daemon.start()
+    receiver.gate(503)
+    daemon.endpoint(receiver.url("/gate/a"), retry={"delays_s": [0.02, 0.02], "jitter": 0})
+    daemon.emit(id="e")
+    delivery = daemon.wait_status("e", "dead")
+    assert len(delivery["attempts"]) == 3
+    receiver.gate(200)
+    status, _ = daemon.api("POST", f"/api/v1/deliveries/{delivery['id']}/retry")
+    assert status == 202
+    delivery = daemon.wait_status("e", "succeeded")
+    assert [a["response"]["status"] for a in delivery["attempts"]] == [503, 503, 503, 200]
+
+
+def test_retry_after_is_waited_for(daemon: Daemon, receiver: Receiver) -> None:
+    """A receiver that asks for a second gets it, although the policy would have come back at once."""
+    daemon.start()
+    daemon.endpoint(receiver.url("/retry-after/1/a"), retry={"delays_s": [0.02, 5], "jitter": 0})
+    daemon.emit(id="e")
+    daemon.wait_status("e", "succeeded")
+    seen = receiver.seen("/retry-after/1/a")["e"]
+    assert seen.count == 2
+    assert seen.last_ns - seen.first_ns >= 0.99e9
+
+
+def test_gone_disables_the_endpoint_and_holds_the_rest(daemon: Daemon, receiver: Receiver) -> None:
+    """410: that delivery is dead, the endpoint disabled, what it is owed held; resume and a healthy URL deliver it."""
+    daemon.start()
+    endpoint = daemon.endpoint(receiver.url("/gone/a"), concurrency=1, retry=FAST)
+    path = f"/api/v1/endpoints/{endpoint['id']}"
+    daemon.emit(id="first")
+    daemon.wait_status("first", "dead")
+    wait_until(lambda: daemon.get(path)["status"] == "disabled", 10, lambda: str(daemon.get(path)))
+    assert daemon.get(path)["status_reason"]
+    assert daemon.emit(id="second")["deliveries"] == 1
+    daemon.wait_status("second", "held")
+    assert receiver.path("/gone/a")["requests"] == 1
+    assert daemon.api("PATCH", path, {"url": receiver.url("/ok/a")})[0] == 200
+    assert daemon.api("POST", path + "/resume")[0] in (200, 202)
+    daemon.wait_status("second", "succeeded")
+    assert daemon.delivery_of("first")["status"] == "dead"
+    assert daemon.log_lines("endpoint.disabled")
+
+
+def test_a_pause_holds_over_a_restart_and_resume_drains(daemon: Daemon, receiver: Receiver) -> None:
+    """Nothing goes out while paused, not even after a crash; resume delivers everything, using up no attempt."""
+    daemon.start()
+    path = f"/api/v1/endpoints/{daemon.endpoint(receiver.url('/ok/a'))['id']}"
+    assert daemon.api("POST", path + "/pause")[0] in (200, 202)
+    with daemon.events() as producer:
+        list(producer.pipeline({"id": f"e{n}", "type": "t", "data": {}} for n in range(300)))
+    assert len(daemon.deliveries(status="held")) == 300
+    daemon.restart()
+    assert daemon.get(path)["status"] == "paused"
+    assert len(daemon.deliveries(status="held")) == 300
+    assert receiver.path("/ok/a")["requests"] == 0
+    daemon.api("POST", path + "/resume")
+    receiver.wait_for("/ok/a", ids=300)
+    wait_until(lambda: len(daemon.deliveries(status="succeeded")) == 300, 10, daemon.tail)
+    assert len(daemon.delivery_of("e0")["attempts"]) == 1
+    assert receiver.path("/ok/a")["doubles"] == 0
+
+
+def test_deliver_after_is_honoured_over_a_restart(daemon: Daemon, receiver: Receiver) -> None:
+    """An event for later arrives later, and not because somebody else's event came meanwhile."""
+    daemon.start()
+    daemon.endpoint(receiver.url("/ok/a"))
+    due = datetime.now(UTC) + timedelta(seconds=2)
+    daemon.emit(id="later", deliver_after=due.isoformat())
+    daemon.emit(id="now")
+    receiver.wait_for("/ok/a", ids=1)
+    daemon.restart()
+    receiver.wait_for("/ok/a", ids=2)
+    assert receiver.path("/ok/a")["requests"] == 2
+    assert receiver.seen("/ok/a")["later"].first_ns >= due.timestamp() * 1e9 - 2e6
+
+
+def test_what_expires_is_not_delivered(daemon: Daemon, receiver: Receiver) -> None:
+    """expires_at ends a failing delivery and a held one alike; one that was in time arrives."""
+    daemon.start()
+    failing = daemon.endpoint(receiver.url("/status/500/a"), tenant="failing", retry={"delays_s": [0.1] * 60})
+    held = daemon.endpoint(receiver.url("/ok/held"), tenant="held")
+    daemon.endpoint(receiver.url("/ok/fine"), tenant="fine")
+    daemon.api("POST", f"/api/v1/endpoints/{held['id']}/pause")
+    for tenant in ("failing", "held", "fine"):
+        daemon.emit(id=tenant, tenant=tenant, expires_at=in_s(1.5))
+    daemon.wait_status("fine", "succeeded", tenant="fine")
+    assert daemon.delivery_of("held", tenant="held")["status"] == "held"
+    daemon.wait_status("failing", "expired", tenant="failing")
+    daemon.wait_status("held", "expired", tenant="held")
+    daemon.api("POST", f"/api/v1/endpoints/{held['id']}/resume")
+    daemon.emit(id="after", tenant="held")
+    receiver.wait_for("/ok/held", ids=1)
+    assert set(receiver.seen("/ok/held")) == {"after"}
+    assert daemon.delivery_of("failing", endpoint=failing["id"])["attempts"]
+
+
+def test_deleting_an_endpoint_cancels_what_it_is_owed(daemon: Daemon, receiver: Receiver) -> None:
+    """After DELETE nothing goes out, the deliveries show cancelled, now and after a restart; history stays."""
+    daemon.start()
+    endpoint = daemon.endpoint(receiver.url("/ok/a"))
+    path = f"/api/v1/endpoints/{endpoint['id']}"
+    daemon.emit(id="before")
+    daemon.wait_status("before", "succeeded")
+    daemon.api("POST", path + "/pause")
+    with daemon.events() as producer:
+        list(producer.pipeline({"id": f"e{n}", "type": "t", "data": {}} for n in range(50)))
+    assert daemon.api("DELETE", path)[0] == 204
+    assert len(daemon.deliveries(status="cancelled")) == 50
+    wait_until(lambda: daemon.sql("SELECT count(*) FROM owed") == [(0,)], 30, lambda: "rows still owed")
+    assert daemon.emit(id="after")["deliveries"] == 0
+    daemon.restart()
+    assert len(daemon.deliveries(status="cancelled")) == 50
+    assert daemon.delivery_of("before")["status"] == "succeeded"
+    assert receiver.path("/ok/a")["requests"] == 1
+
+
+def test_a_denied_address_is_dead_at_once_and_never_called(daemon: Daemon, receiver: Receiver) -> None:
+    """An endpoint whose network is no longer allowed gets nothing; its delivery says so; the guard is at the dial."""
+    daemon.start()
+    daemon.endpoint(receiver.url("/ok/a"), retry=FAST)
+    daemon.kill()
+    daemon.configure({"egress": {"allow_networks": []}})
+    daemon.start()
+    daemon.emit(id="e")
+    delivery = daemon.wait_status("e", "dead")
+    assert [a["outcome"] for a in delivery["attempts"]] == ["egress_denied"]
+    assert receiver.path("/ok/a")["requests"] == 0
+    assert daemon.log_lines("egress.denied")
+    status, problem = daemon.api("POST", "/api/v1/endpoints", {"url": receiver.url("/ok/b")})
+    assert status == 422, problem
