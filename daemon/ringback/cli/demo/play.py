@@ -1,0 +1,75 @@
+"""Plays the story on a stage and a screen, and makes an exit code of how it ended.
+
+Rules: the stage is cleared on every way out: the end, a failure, Ctrl-C, SIGTERM, a closed terminal.
+Must not know: the plot.
+"""
+
+import asyncio
+import signal
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.text import Text
+
+from ringback.cli.context import print_json
+from ringback.cli.demo.ledger import Summary
+from ringback.cli.demo.show import LiveScreen, PlainScreen, print_summary
+from ringback.cli.demo.stage import DemoError, Stage
+from ringback.cli.demo.story import Story
+from ringback.kit.clock import Clock, SystemClock
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run(count: int, *, keep: bool, as_json: bool) -> int:
+    """Play the demo with ``count`` events; returns the exit code."""
+    console = Console(stderr=as_json, highlight=False)
+    try:
+        return asyncio.run(_play(count, console, SystemClock(), keep=keep, as_json=as_json))
+    except DemoError as failed:
+        console.print(Text(f"ringback demo: {failed}", style="red"), soft_wrap=True)
+        return EXIT_FAILED
+    except asyncio.CancelledError:
+        console.print("ringback demo: interrupted; everything it started is gone")
+        return EXIT_INTERRUPTED
+
+
+async def _play(count: int, console: Console, clock: Clock, *, keep: bool, as_json: bool) -> int:
+    _end_on_signals()
+    started = clock.monotonic()
+    kind = LiveScreen if console.is_terminal else PlainScreen
+    stage = Stage(clock)
+    try:
+        with kind(console, lambda: clock.monotonic() - started) as screen:
+            summary = await Story(count, stage, screen, clock).play()
+    finally:
+        await stage.close(keep=keep)
+    _report(console, summary, stage, keep=keep, as_json=as_json)
+    return EXIT_FAILED if summary.problems else 0
+
+
+def _end_on_signals() -> None:
+    """A signal cancels the play once; what follows is the clearing of the stage, which a second one can't break."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    asked = iter([task.cancel])
+
+    def end() -> None:
+        next(asked, lambda: None)()
+
+    for number in ENDING_SIGNALS:
+        loop.add_signal_handler(number, end)
+
+
+def _report(console: Console, summary: Summary, stage: Stage, *, keep: bool, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(summary) | {"folder": str(stage.folder) if keep else None})
+        return
+    print_summary(console, summary)
+    if keep:
+        console.print(f"    kept: {stage.folder}. Look inside: ringback run --config {stage.config} &")
+        console.print(f"          ringback delivery list --status dead --config {stage.config}")
+    else:
+        console.print("    next: README.md, “Five minutes”: your own endpoint. Or look inside: ringback demo --keep")

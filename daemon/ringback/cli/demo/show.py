@@ -1,0 +1,200 @@
+"""What the watcher of the demo sees: a live table on a terminal, plain lines elsewhere, and the account at the end.
+
+Rules: announcements stay on the screen above the table; without a terminal nothing is redrawn, so that a CI log reads
+from top to bottom. Numbers are the books' own.
+Must not know: processes, sockets, the order of the story.
+"""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ringback.cli.demo.ledger import Ledger, Row, Summary
+
+#: Without a terminal the lanes are told this often.
+PLAIN_EVERY_S = 2.0
+REFRESH_PER_S = 10
+BAR_WIDTH = 16
+#: Below this width the table leaves out its bars.
+BARS_FROM_WIDTH = 100
+
+_STATUS_STYLES = {"active": "green", "daemon down": "bold red", "given up": "yellow"}
+
+
+class PlainScreen:
+    """Lines for logs and pipes. ``elapsed`` tells the seconds since the start."""
+
+    def __init__(self, console: Console, elapsed: Callable[[], float]) -> None:
+        self._console = console
+        self._elapsed = elapsed
+        self._told_at = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to put away."""
+
+    def say(self, text: str, style: str = "") -> None:
+        """Announce one thing that happens."""
+        self._console.print(_stamped(self._elapsed(), text, style), soft_wrap=True)
+
+    def draw(self, ledger: Ledger, daemon: str) -> None:
+        """Tell the lanes, if the last time is long enough ago."""
+        if self._elapsed() - self._told_at < PLAIN_EVERY_S:
+            return
+        self._told_at = self._elapsed()
+        self.say(f"daemon {daemon}, accepted {len(ledger.accepted)} of {len(ledger.digests)}")
+        for lane in ledger.lanes:
+            row = ledger.row(lane)
+            self._console.print(
+                f"          {row.name:8} {row.delivered:5} delivered {row.retried:5} retried {row.waiting:5} waiting "
+                f"{row.in_flight:3} in flight {row.dead:5} given up {row.doubled:3} doubled",
+                soft_wrap=True,
+            )
+
+
+class LiveScreen:
+    """A table that is redrawn in place; announcements scroll above it."""
+
+    def __init__(self, console: Console, elapsed: Callable[[], float]) -> None:
+        self._console = console
+        self._elapsed = elapsed
+        self._live = Live(console=console, refresh_per_second=REFRESH_PER_S, transient=False)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the table as it stands."""
+        self._live.stop()
+
+    def say(self, text: str, style: str = "") -> None:
+        """Announce one thing that happens."""
+        self._console.print(_stamped(self._elapsed(), text, style))
+
+    def draw(self, ledger: Ledger, daemon: str) -> None:
+        """Redraw the table."""
+        wide = self._console.width >= BARS_FROM_WIDTH
+        table = lanes_table(ledger, daemon, bars=wide)
+        self._live.update(Padding(Group(_accepted_line(ledger, daemon), table), (1, 0, 0, 2)))
+
+
+def _stamped(elapsed_s: float, text: str, style: str) -> Text:
+    return Text.assemble((f"{elapsed_s:6.1f} s  ", "dim"), (text, style))
+
+
+def _accepted_line(ledger: Ledger, daemon: str) -> RenderableType:
+    line = Table.grid(padding=(0, 2))
+    state = ("daemon up", "green") if daemon == "up" else ("daemon down", "bold red")
+    bar = ProgressBar(total=len(ledger.digests), completed=len(ledger.accepted), width=30)
+    line.add_row(Text(*state), bar, Text(f"{len(ledger.accepted)} of {len(ledger.digests)} events acknowledged"))
+    return line
+
+
+def lanes_table(ledger: Ledger, daemon: str, *, bars: bool) -> Table:
+    """The lanes as they stand now."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for heading in ("endpoint", "", "status"):
+        table.add_column(heading, no_wrap=True)
+    if bars:
+        table.add_column("", width=BAR_WIDTH)
+    for heading in ("delivered", "retried", "waiting", "in flight", "given up", "doubled"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for lane in ledger.lanes:
+        table.add_row(*_cells(ledger.row(lane), len(ledger.digests), daemon, bars=bars))
+    return table
+
+
+def _cells(row: Row, total: int, daemon: str, *, bars: bool) -> list[RenderableType]:
+    status = row.status if daemon == "up" else "–"
+    bar: list[RenderableType] = [
+        ProgressBar(total=total, completed=row.delivered + row.dead, width=BAR_WIDTH, finished_style=_bar_style(row))
+    ]
+    return [
+        Text(row.name, style="bold"),
+        Text(row.about, style="dim"),
+        Text(status, style=_STATUS_STYLES.get(status, "")),
+        *(bar if bars else []),
+        _number(row.delivered, "green"),
+        _number(row.retried, "yellow"),
+        _number(row.waiting, ""),
+        _number(row.in_flight, "cyan"),
+        _number(row.dead, "red"),
+        _number(row.doubled, "magenta"),
+    ]
+
+
+def _bar_style(row: Row) -> str:
+    return "red" if row.dead else "green"
+
+
+def _number(value: int, style: str) -> Text:
+    return Text(f"{value:,}", style=style if value else "dim")
+
+
+def print_summary(console: Console, summary: Summary) -> None:
+    """The account, in words that need no manual."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column()
+    facts.add_column(justify="right", no_wrap=True)
+    facts.add_column(style="dim")
+    for name, count, style, words in _lines(summary):
+        facts.add_row(Text(name, style="bold"), Text(f"{count:,}", style=style), Text(words))
+    console.print()
+    console.print(Padding(facts, (0, 0, 1, 2)))
+    for problem in summary.problems:
+        console.print(Text(f"  ✗ {problem}", style="bold red"))
+    if not summary.problems:
+        console.print(Text(f"  ✓ Nothing was lost, in {summary.seconds} s. {_doubles(summary)}", style="bold green"))
+
+
+def _doubles(summary: Summary) -> str:
+    if not summary.doubled:
+        return "Every signature held."
+    return "Every signature held, and what came twice came under the same id."
+
+
+def _lines(summary: Summary) -> list[tuple[str, int, str, str]]:
+    good = "green"
+    return [
+        ("accepted", summary.accepted, good, f"of {summary.events} events; each was on disk before its ok"),
+        ("delivered", summary.delivered, good, f"of {summary.owed_in_all:,} deliveries, as the receiver counts them"),
+        (
+            "retried",
+            summary.retried,
+            "yellow" if summary.retried else "dim",
+            "requests made again after an answer that was no 2xx, or none",
+        ),
+        (
+            "given up",
+            summary.dead,
+            "yellow" if summary.dead else "dim",
+            "at the endpoint where nobody listens, after 3 tries each: on record, and `ringback delivery retry` sends again",
+        ),
+        (
+            "doubled",
+            summary.doubled,
+            "magenta" if summary.doubled else "dim",
+            "arrived twice: their answer was cut off by the kill. Same webhook-id, so a receiver can tell",
+        ),
+        ("lost", summary.lost, "bold red" if summary.lost else good, "acknowledged, yet neither arrived nor on record"),
+        (
+            "signatures",
+            summary.signatures_verified,
+            good,
+            f"verified by the receiver with its own code, {summary.signatures_failed} failed",
+        ),
+    ]

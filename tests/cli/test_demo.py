@@ -1,0 +1,262 @@
+"""The demo: its books, its receiver's own eyes, its producer, and the whole play with real processes."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ringback.cli.demo import leash
+from ringback.cli.demo.jobs import digest_of, make_jobs
+from ringback.cli.demo.ledger import Known, Lane, Ledger
+from ringback.cli.demo.producer import Producer
+from ringback.cli.demo.receiver import TOLERANCE_S, check
+from ringback.core.events import EventLimits, parse_line
+from ringback.core.model import Event
+from ringback.dialects import standard
+from ringback.kit.clock import SystemClock
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+LANES = [Lane("healthy", "", "e1"), Lane("dead", "", "e2", answers=False)]
+
+
+def signed(now_ms=1_700_000_000_000):
+    """A body and its headers, as the daemon's dialect makes them."""
+    event = Event(id="stt-1", tenant="default", type="a.b", data=b'{"x":1}', created_at_ms=now_ms, digest=b"")
+    body = standard.encode(event)
+    return body, dict(standard.headers(event, body, (SECRET,), now_ms))
+
+
+def ledger_with(count, lanes=LANES):
+    """Books in which ``count`` events are accepted."""
+    books = Ledger({job.id: job.digest for job in make_jobs(count)}, lanes=list(lanes))
+    for event_id in books.digests:
+        books.acked(event_id, {"ok": True, "deliveries": len(lanes)})
+    return books
+
+
+def arrive(books, event_id, endpoint="healthy", status=200, signature="ok", data=None):
+    """The receiver tells of one request."""
+    told = {"endpoint": endpoint, "id": event_id, "status": status, "signature": signature}
+    books.arrived(told | {"data": data or books.digests[event_id]})
+
+
+def test_jobs_are_events_the_daemon_takes():
+    """Every job is a valid event line with an id of its own, and its digest is that of its data."""
+    jobs = make_jobs(200)
+    assert len({job.id for job in jobs}) == 200
+    for job in jobs:
+        event = parse_line(job.line.rstrip(b"\n"), now_ms=1, limits=EventLimits(), new_id=str)
+        assert isinstance(event, Event), event
+        assert event.id == job.id
+        assert digest_of(json.loads(event.data)) == job.digest
+    assert {json.loads(job.line)["type"] for job in jobs} == {"stt.jobs.completed", "stt.jobs.failed"}
+
+
+def test_the_receiver_accepts_what_the_dialect_signs():
+    """The receiver's own verifying code agrees with the code that signs."""
+    body, headers = signed()
+    assert check(SECRET, headers, body, 1_700_000_000) == "ok"
+
+
+@pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp", "webhook-signature"])
+def test_the_receiver_misses_headers(name):
+    """Without one of the three headers nothing is accepted."""
+    body, headers = signed()
+    del headers[name]
+    assert check(SECRET, headers, body, 1_700_000_000) == "a header is missing"
+
+
+def test_the_receiver_sees_any_change():
+    """Another body, id, time or key fails the check, and so does a signature that is too old or from the future."""
+    body, headers = signed()
+    now_s = 1_700_000_000
+    assert check(SECRET, headers, body + b" ", now_s) != "ok"
+    assert check(SECRET, headers | {"webhook-id": "stt-2"}, body, now_s) != "ok"
+    assert check(SECRET, headers | {"webhook-timestamp": str(now_s + 1)}, body, now_s) != "ok"
+    assert check("whsec_" + "A" * 32, headers, body, now_s) != "ok"
+    for off in (-TOLERANCE_S - 1, TOLERANCE_S + 1):
+        assert "timestamp" in check(SECRET, headers, body, now_s + off)
+
+
+def test_a_clean_run_has_no_problems():
+    """All delivered at the endpoint that answers and all dead at the other: settled, nothing lost, nothing wrong."""
+    books = ledger_with(10)
+    for event_id in books.digests:
+        arrive(books, event_id)
+    books.learn([Known("e1", i, "succeeded", 1) for i in books.digests], {"e1": "active"})
+    assert not books.settled()  # the dead endpoint's are not known yet
+    books.learn(
+        [Known("e1", i, "succeeded", 1) for i in books.digests] + [Known("e2", i, "dead", 3) for i in books.digests],
+        {"e1": "active"},
+    )
+    assert books.settled()
+    summary = books.summary(1.0)
+    assert summary.problems == []
+    assert (summary.delivered, summary.dead, summary.lost, summary.retried) == (10, 10, 0, 20)
+
+
+def test_lost_is_what_neither_arrived_nor_is_on_record():
+    """A delivery that the API calls succeeded but that never arrived is lost, and so is one it has never heard of."""
+    books = ledger_with(3, LANES[:1])
+    first, second, third = books.digests
+    arrive(books, first)
+    books.learn([Known("e1", first, "succeeded", 1), Known("e1", second, "succeeded", 1)], {})
+    assert not books.settled()
+    summary = books.summary(1.0)
+    assert summary.lost == 2
+    assert any("lost" in problem for problem in summary.problems)
+    books.learn([Known("e1", second, "pending", 0), Known("e1", third, "in_flight", 0)], {})
+    summary = books.summary(1.0)
+    assert (summary.lost, summary.still_owed) == (0, 2)
+    assert summary.problems == ["time ran out with 2 deliveries still owed (on disk, not lost)"]
+
+
+def test_a_double_is_told_and_is_no_problem():
+    """The same id delivered twice counts once as delivered, once as doubled."""
+    books = ledger_with(1, LANES[:1])
+    (only,) = books.digests
+    arrive(books, only, status=503)
+    arrive(books, only)
+    arrive(books, only)
+    books.learn([Known("e1", only, "succeeded", 2)], {})
+    summary = books.summary(1.0)
+    assert (summary.delivered, summary.doubled, summary.retried, summary.signatures_verified) == (1, 1, 1, 3)
+    assert summary.problems == []
+
+
+def test_bad_signatures_and_altered_bodies_fail_the_run():
+    """What doesn't verify, or isn't what was emitted, doesn't count as delivered and is a problem by name."""
+    books = ledger_with(2, LANES[:1])
+    first, second = books.digests
+    arrive(books, first, signature="the signature doesn't match", status=401)
+    arrive(books, second, data="0000")
+    books.learn([], {})
+    summary = books.summary(1.0)
+    assert (summary.delivered, summary.lost, summary.signatures_failed, summary.altered) == (0, 2, 1, 1)
+    assert len(summary.problems) == 3
+
+
+def test_refused_events_and_short_acks_fail_the_run():
+    """An event that was refused, or acknowledged for fewer endpoints than there are, is a problem."""
+    books = Ledger({"a": "1", "b": "2"}, lanes=list(LANES))
+    books.acked("a", {"ok": False, "error": {"code": "storage_full", "message": "the disk is full"}})
+    books.acked("b", {"ok": True, "deliveries": 1})
+    problems = books.summary(1.0).problems
+    assert "1 events were not accepted" in problems
+    assert "1 deliveries are missing from the acks" in problems
+    assert "a: the disk is full" in problems
+
+
+async def test_the_producer_writes_again_what_was_not_answered(tmp_path):
+    """When the connection breaks, unanswered lines come again with the same ids, in order, and each is acked once."""
+    path, jobs = str(tmp_path / "events.sock"), make_jobs(60)
+    seen, stored = [], set()
+
+    async def serve(reader, writer):
+        budget = 20 if not seen else 10_000
+        while line := await reader.readline():
+            event_id = json.loads(line)["id"]
+            again = event_id in stored
+            stored.add(event_id)
+            seen.append(event_id)
+            budget -= 1
+            if budget == 0:  # stored, and never answered: as by a kill
+                break
+            writer.write(json.dumps({"ok": True, "deliveries": 4, **({"duplicate": True} if again else {})}).encode())
+            writer.write(b"\n")
+        writer.close()
+
+    books = Ledger({job.id: job.digest for job in jobs})
+    producer = Producer(path, jobs, 0.0, books, SystemClock())
+    server = await asyncio.start_unix_server(serve, path)
+    async with asyncio.timeout(10):
+        await producer.run()
+    server.close()
+    assert list(books.accepted) == [job.id for job in jobs]
+    assert books.resent >= 1
+    assert books.duplicates == len(seen) - len(set(seen)) >= 1
+    assert producer.halfway.is_set()
+    assert producer.caught_up.is_set()
+
+
+def test_what_is_on_the_leash_dies_with_its_parent():
+    """A leashed process is gone soon after its parent was killed without a chance to clean up."""
+    script = (
+        "import os,subprocess,sys;"
+        "c=subprocess.Popen([sys.executable,'-I',sys.argv[1],str(os.getpid()),sys.executable,'-c',"
+        "'import time;print(1,flush=True);time.sleep(60)'],stdout=subprocess.PIPE);"
+        "c.stdout.readline();print(c.pid,flush=True);c.wait()"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, leash.__file__], stdout=subprocess.PIPE) as parent:
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    gone(child)
+
+
+def gone(*processes):
+    """Wait until they ended; fail if one doesn't."""
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def start(*options):
+    """The demo as a process, its standard output a pipe."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RINGBACK_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "ringback", "demo", "--events", "60", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+    )
+
+
+@pytest.mark.whole
+def test_the_demo_loses_nothing():
+    """The whole play ends with exit 0, a JSON account without losses, a killed daemon in it, and an empty stage."""
+    with start("--json") as demo:
+        out, err = demo.communicate(timeout=60)
+    assert demo.returncode == 0, err
+    account = json.loads(out)
+    assert account["accepted"] == account["events"] == 60
+    assert account["owed_in_all"] == 240
+    assert account["delivered"] == 180
+    assert account["dead"] == 60
+    assert account["retried"] >= 120
+    assert (account["lost"], account["still_owed"], account["signatures_failed"], account["altered"]) == (0, 0, 0, 0)
+    assert account["problems"] == []
+    assert "kill -9" in err
+    assert "back after" in err
+    assert not folder_of(err).exists()
+
+
+def folder_of(story):
+    """The directory that the first line of the story names."""
+    return Path(story.split(" in ", 1)[1].split()[0])
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_cut_off_demo_leaves_no_process(number):
+    """Ctrl-C ends every process and removes the directory; kill -9 to the demo itself ends every process too."""
+    with start() as demo:
+        folder = folder_of(demo.stdout.readline())
+        assert "ready" in demo.stdout.readline()
+        children = psutil.Process(demo.pid).children(recursive=True)
+        assert len(children) == 2
+        time.sleep(0.3)  # somewhere in the middle of emitting
+        demo.send_signal(number)
+        demo.communicate(timeout=30)
+    gone(*children)
+    if number == signal.SIGINT:
+        assert demo.returncode == 130
+        assert not folder.exists()
+    else:
+        subprocess.run(["rm", "-rf", str(folder)], check=True)
