@@ -136,14 +136,14 @@ def _not_an_object(line: bytes) -> _Refused:
 
 def _stray_member(line: bytes) -> _Refused:
     """Tell a member given twice from an unknown one; the first is the graver."""
-    raws = _every_member_decoder.decode(line)
-    name = next((name for name in raws if name not in _NAMES), "")
+    by_name = raws = _every_member_decoder.decode(line)
     if b"\\u003" in line:  # a name like "a\u003a" has no colon as written but one when decoded: make it have none
         line = line.replace(b"\\\\", b"\\u005c").replace(b"\\u003a", b"\\ue000").replace(b"\\u003A", b"\\ue000")
         raws = _every_member_decoder.decode(line)
     kept = len(raws) + "".join(raws).count(":") + b"".join(raws.values()).count(b":")
-    if line.count(b":") != kept:
+    if line.count(b":") != kept or len(raws) != len(by_name):
         return _Refused("invalid_json", "a member of the event is given twice")
+    name = next(name for name in by_name if name not in _NAMES)
     shown = name if len(name) <= MAX_NAME_SHOWN_CHARS else name[:MAX_NAME_SHOWN_CHARS] + "…"
     return _Refused("unknown_field", f"an event has no field {shown!r}", shown)
 
