@@ -13,6 +13,7 @@ from ringback.cli.context import Group
 #: Command to the module and the attribute that hold it.
 COMMANDS = {
     "run": "ringback.cli.run:run",
+    "demo": "ringback.cli.demo:demo",
     "emit": "ringback.cli.emit:emit",
     "endpoint": "ringback.cli.endpoint:endpoint",
     "event": "ringback.cli.event:event",
