@@ -68,7 +68,7 @@ def configure(fmt: Format, level: str, stream: HasFileno, clock: Clock) -> LogSi
     _output.open(fd, _console(terminal) if console else _encode, clock)
     structlog.configure(
         processors=_processors,
-        wrapper_class=_lean(structlog.make_filtering_bound_logger(number)),
+        wrapper_class=_lean(structlog.make_filtering_bound_logger(number), number),
         logger_factory=lambda: _output,
         cache_logger_on_first_use=True,
     )
@@ -87,19 +87,21 @@ class _Output:
     def open(self, fd: int, render: _Render, clock: Clock) -> None:
         self._render = render
         self._clock = clock
-        self.sink = LogSink(fd, lambda count: self._line("warning", {"event": "log.dropped", "count": count}))
+        self.sink = LogSink(fd, lambda count: self._line("warning", "log.dropped", {"count": count}))
 
     def process(self, logger: WrappedLogger, level: str, values: EventDict) -> bytes:
         del logger
-        return self._line(level, values)
+        return self._line(level, values.pop("event", ""), values)
 
     def put(self, line: bytes) -> None:
         self.sink.put(line)
 
     debug = info = warning = error = critical = put
 
-    def _line(self, level: str, values: EventDict) -> bytes:
-        event = values.pop("event", "")
+    def write(self, level: str, event: str, values: EventDict) -> None:
+        self.sink.put(self._line(level, event, values))
+
+    def _line(self, level: str, event: str, values: EventDict) -> bytes:
         if "exc_info" in values:
             _format_exception(values)
         if "level" in values or "timestamp" in values:
@@ -126,19 +128,25 @@ _process = _output.process
 _processors = [_process]
 
 
-def _lean(base: type[Any]) -> type[Any]:
-    """The filtering logger with a short way to the output: a line costs a fifth less."""
+def _lean(base: type[Any], number: int) -> type[Any]:
+    """The filtering logger with a short way to the output, which saves a quarter of what a line costs."""
+    levels = ("debug", "info", "warning", "error", "critical")
+    methods = {
+        name: _lean_method(base, name) for name in levels if logging.getLevelNamesMapping()[name.upper()] >= number
+    }
+    return type("LeanLogger", (base,), methods)
 
-    class Lean(base):  # type: ignore[misc]  # the base is made at run time
-        def _proxy_to_logger(self, method_name: str, event: str | None = None, **values: Any) -> Any:
-            if self._processors[0] is not _process:  # somebody captures the log, as tests do
-                return super()._proxy_to_logger(method_name, event, **values)
-            if self._context:
-                values = {**self._context, **values}
-            values["event"] = event
-            return _output.put(_output.process(None, method_name, values))
 
-    return Lean
+def _lean_method(base: type[Any], level: str) -> Callable[..., None]:
+    long_way = getattr(base, level)
+
+    def log(self: Any, event: str, *args: Any, **values: Any) -> None:
+        if args or self._processors[0] is not _process:  # to be formatted, or somebody captures the log, as tests do
+            long_way(self, event, *args, **values)
+        else:
+            _output.write(level, event, {**self._context, **values} if self._context else values)
+
+    return log
 
 
 def _encode(values: dict[str, Any]) -> bytes:
@@ -219,10 +227,10 @@ class _Foreign(logging.Handler):
             message = record.getMessage()
         except Exception:  # noqa: BLE001 - arguments that don't fit their format are somebody else's bug
             message = str(record.msg)
-        values: dict[str, Any] = {"event": "log.foreign", "logger": record.name, "message": _valid(message)}
+        values: dict[str, Any] = {"logger": record.name, "message": _valid(message)}
         if record.exc_info:
             values["exc_info"] = record.exc_info
-        _output.put(_output.process(None, _level_name(record.levelno), values))
+        _output.write(_level_name(record.levelno), "log.foreign", values)
 
 
 def _level_name(number: int) -> str:
