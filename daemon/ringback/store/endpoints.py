@@ -15,7 +15,7 @@ from ringback.core.model import Endpoint
 from ringback.store import codec
 from ringback.store.errors import InvariantError
 from ringback.store.ops import Task
-from ringback.store.queue import Fetches
+from ringback.store.reader import Fetches
 
 _TAKEN = (
     "SELECT 1 FROM endpoint WHERE tenant = ? AND name = ? AND deleted_ms IS NULL AND lane <> ?"  # the partial index

@@ -9,7 +9,6 @@ Must not know: windows, budgets, who is asked first.
 
 import sqlite3
 from collections.abc import Collection, Sequence
-from typing import Any, Protocol
 
 import msgspec
 
@@ -17,7 +16,11 @@ from ringback.core.lifecycle import cancelled, retry_at
 from ringback.core.model import Event, Owed, Phase, Transition
 from ringback.store import codec
 from ringback.store.ops import Finish, Task
+from ringback.store.reader import Fetches
 from ringback.store.results import finish
+from ringback.store.views import StoredEvent
+
+__all__ = ["Ask", "Head", "QueueReads", "Refill", "StoredEvent", "cancel_owed", "clamp_timed"]
 
 #: Lanes asked for in one statement.
 MAX_ASKS_A_STATEMENT = 64
@@ -91,16 +94,6 @@ class Refill(msgspec.Struct, frozen=True):
     more_fresh: bool
 
 
-class StoredEvent(msgspec.Struct, frozen=True):
-    """An event as it lies in the table. ``corrupt``: its data isn't what was written; it must not be delivered."""
-
-    seq: int
-    event: Event
-    accepted_at_ms: int
-    corrupt: bool = False
-    opts: codec.EventOpts = codec.NO_OPTS
-
-
 class _Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
     event: int
     attempts: int
@@ -126,14 +119,6 @@ _json = msgspec.json.Encoder()
 _heads_decoder = msgspec.json.Decoder(list[tuple[int, int, int | None]])
 _rows_decoder = msgspec.json.Decoder(list[_Row])
 _metas_decoder = msgspec.json.Decoder(list[_Meta])
-
-
-class Fetches(Protocol):
-    """A reader or a pool of them."""
-
-    async def fetch(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
-        """All rows of one statement."""
-        ...
 
 
 def refill_sql(asks: int) -> str:
@@ -209,12 +194,12 @@ def _owed(lane: int, phase: int, row: _Row) -> Owed:
 def _cut(metas: list[_Meta], data: bytes) -> list[StoredEvent]:
     found, start = [], 0
     for meta in metas:
-        found.append(stored_event(meta, data[start : start + meta.length]))
+        found.append(_stored_event(meta, data[start : start + meta.length]))
         start += meta.length
     return found
 
 
-def stored_event(meta: _Meta, data: bytes) -> StoredEvent:
+def _stored_event(meta: _Meta, data: bytes) -> StoredEvent:
     """The event of a row and its data, its checksum checked."""
     opts = codec.decode_opts(bytes.fromhex(meta.opts) or None)
     event = Event(

@@ -9,7 +9,7 @@ Must not know: what is asked.
 
 import asyncio
 import sqlite3
-from typing import Any
+from typing import Any, Protocol
 
 import aiosqlite
 
@@ -17,7 +17,7 @@ from ringback.store.database import BUSY_TIMEOUT_MS, READER_CACHE_KIB, Database
 from ringback.store.errors import QueryTimeout
 from ringback.store.rows import CACHED_STATEMENTS
 
-__all__ = ["DISPATCH_TIMEOUT_S", "READ_TIMEOUT_S", "QueryTimeout", "ReadPool", "Reader"]
+__all__ = ["DISPATCH_TIMEOUT_S", "READ_TIMEOUT_S", "Fetches", "QueryTimeout", "ReadPool", "Reader"]
 
 #: What a look from outside may take.
 READ_TIMEOUT_S = 2.0
@@ -27,6 +27,17 @@ DISPATCH_TIMEOUT_S = 10.0
 
 #: Connections that serve the API.
 POOL_SIZE = 2
+
+
+Parameters = tuple[Any, ...] | dict[str, Any]
+
+
+class Fetches(Protocol):
+    """A reader or a pool of them."""
+
+    async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Any]:
+        """All rows of one statement; QueryTimeout if it takes too long."""
+        ...
 
 
 class Reader:
@@ -49,7 +60,7 @@ class Reader:
         """Disconnect; safe to call twice."""
         await self._db.close()
 
-    async def fetch(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
+    async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Any]:
         """All rows of one statement.
 
         Raises:
@@ -62,7 +73,7 @@ class Reader:
         finally:
             self.waiting -= 1
 
-    async def _run(self, sql: str, parameters: tuple[Any, ...]) -> list[Any]:
+    async def _run(self, sql: str, parameters: Parameters) -> list[Any]:
         assert self._raw is not None, "opened before it is used"
         timer = asyncio.get_running_loop().call_later(self._limit_s, self._raw.interrupt)
         try:
@@ -105,6 +116,6 @@ class ReadPool:
         for reader in self._readers:
             await reader.close()
 
-    async def fetch(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
+    async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Any]:
         """As ``Reader.fetch``."""
         return await min(self._readers, key=lambda reader: reader.waiting).fetch(sql, parameters)

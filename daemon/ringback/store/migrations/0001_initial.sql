@@ -1,12 +1,15 @@
 -- The first shape. Times are integer milliseconds (wall clock); states and phases are core.model's numbers.
 
--- Marks that must outlive the rows they speak of. seq: the highest event number ever used; lane: the highest lane ever
--- used; history: lane_history is complete up to this event; swept: lane_history holds nothing stale up to this lane.
+-- Marks that must outlive the rows they speak of. seq, lane: the highest number ever used. history: lane_history is
+-- complete up to this event. The others are retention's: how far events and attempts were pruned, where the second look at
+-- events left over stands, the highest event pruned, and how far lane_history was swept of pruned events (up to which
+-- event; the sweep under way stands at this lane and event).
 CREATE TABLE meta (
   name TEXT NOT NULL PRIMARY KEY,
   value INTEGER NOT NULL
 ) WITHOUT ROWID, STRICT;
-INSERT INTO meta (name, value) VALUES ('seq', 0), ('lane', 0), ('history', 0), ('pruned', 0), ('swept', 0);
+INSERT INTO meta (name, value) VALUES ('seq', 0), ('lane', 0), ('history', 0), ('events', 0), ('leftovers', 0), ('attempts', 0),
+  ('pruned', 0), ('swept', 0), ('sweep_lane', 0), ('sweep_event', 0);
 
 CREATE TABLE tenant (
   no INTEGER PRIMARY KEY,
@@ -83,7 +86,8 @@ CREATE TABLE delivery (
   CHECK ((phase IS NULL) = (due_ms IS NULL))
 ) WITHOUT ROWID, STRICT;
 -- The filtered column is in the index, else SQLite 3.40 doesn't see that the index covers.
-CREATE INDEX delivery_dead ON delivery (lane, event, state) WHERE state = 2;
+CREATE INDEX delivery_dead_of_lane ON delivery (lane, event, state) WHERE state = 2;
+CREATE INDEX delivery_dead ON delivery (event, lane, state) WHERE state = 2;
 
 -- The queue: what is still to do, one row for each pending delivery. phase 0: order is by event (due_ms 0); phase 1: by
 -- due time. attempts: counted ones of this run. size: bytes of data.
@@ -130,3 +134,4 @@ CREATE TABLE response_body (
   body BLOB NOT NULL,
   PRIMARY KEY (lane, stamp)
 ) WITHOUT ROWID, STRICT;
+CREATE INDEX response_body_by_event ON response_body (event);
