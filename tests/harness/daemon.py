@@ -139,6 +139,10 @@ class Daemon:
         """The process's id in this life."""
         return self._process.pid
 
+    def poll(self) -> int | None:
+        """The exit code, if it has ended."""
+        return self._process.poll()
+
     def kill(self) -> None:
         """SIGKILL, if it runs."""
         if self._process is not None:

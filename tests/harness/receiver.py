@@ -1,8 +1,8 @@
 """A webhook receiver of our own: a process that answers by URL path, checks signatures and remembers what came.
 
-``python -m tests.harness.receiver [--port N] [--secret whsec_…]`` prints its port and serves loopback until its standard
-input ends, so it can't outlive who started it. The signature check is written from the specification and shares no
-code with the daemon. The first path segment says how to answer, what follows the last parameter is a free name:
+``python -m tests.harness.receiver [--port N] [--secret whsec_…]`` prints its port and serves loopback until its
+standard input ends, so it can't outlive who started it. The signature check is written from the specification and
+shares no code with the daemon. The first path segment says how to answer; a free name may follow:
 
     /ok/…            200 at once                     /fail-first/N/…   500 to the first N requests of each id
     /slow/MS/…       200 after MS milliseconds       /flaky/PERCENT/…  500 by chance

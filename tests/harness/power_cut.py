@@ -1,0 +1,189 @@
+"""Cuts the power of a file system with a daemon's state on it, and looks what is left.
+
+``unshare -m python -m tests.harness.power_cut --fs ext4|xfs --dir DIR [--cuts N] [--no-fsync]`` prints one JSON
+object for each cut. Runs in a mount namespace of its own, as root. The shutdown ioctl drops what isn't on disk yet, as a power cut
+does; only the mounted image is hurt. Acks are kept here, outside that file system.
+
+A paced load matters: at full speed the cut tends to land on a sync and would prove nothing.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.harness.daemon import Daemon
+from tests.harness.producer import line_of
+from tests.harness.receiver_client import Receiver
+
+RATE_PER_S = 300
+CUT_AFTER_S = (0.5, 3.0)
+#: How long events keep coming after the cut: an ok to one of those would be a lie.
+AFTER_CUT_S = 0.3
+IMAGE_BYTES = 400 * 1024 * 1024
+TIME_LIMIT_S = 30
+
+
+def run(*command: str) -> None:
+    """Run a tool; its output goes into the error if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIME_LIMIT_S)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")
+
+
+class Disk:
+    """An image with a file system, mounted in this namespace."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.image, self.mount_point = folder / "disk.img", folder / "mnt"
+        with self.image.open("wb") as image:
+            image.truncate(IMAGE_BYTES)
+        run(f"mkfs.{kind}", "-q", *(["-F"] if kind == "ext4" else ["-f"]), str(self.image))
+        self.mount_point.mkdir()
+
+    def mount(self) -> None:
+        """Mount it (and let the file system replay its own journal)."""
+        run("mount", "-o", "loop", str(self.image), str(self.mount_point))
+
+    def unmount(self) -> None:
+        """Unmount it."""
+        run("umount", str(self.mount_point))
+
+    def cut(self) -> None:
+        """From now on nothing reaches the disk; what was only in memory is gone at the next mount."""
+        run("xfs_io", "-x", "-c", "shutdown", str(self.mount_point))
+
+
+class Paced(threading.Thread):
+    """Emits events at a steady rate and keeps what was acknowledged: id → (SHA-256 of data, deliveries)."""
+
+    def __init__(self, daemon: Daemon, life: int) -> None:
+        super().__init__(daemon=True)
+        self.acked: dict[str, tuple[str, int]] = {}
+        self.refused: list[str] = []
+        self._producer = daemon.events()
+        self._life = life
+        self._sent: dict[str, str] = {}
+        self._stopping = threading.Event()
+        self._reading = threading.Thread(target=self._read, daemon=True)
+
+    def run(self) -> None:
+        self._reading.start()
+        start = time.monotonic()
+        number = 0
+        with contextlib.suppress(OSError):
+            while not self._stopping.is_set():
+                key = f"life{self._life}-{number}"
+                data = {"id": key, "pad": os.urandom(200).hex()}
+                self._sent[key] = hashlib.sha256(json.dumps(data, separators=(",", ":")).encode()).hexdigest()
+                self._producer.write(line_of({"id": key, "type": "stt.jobs.completed", "data": data}))
+                number += 1
+                self._stopping.wait(max(0.0, start + number / RATE_PER_S - time.monotonic()))
+
+    def stop(self) -> None:
+        """Send no more; call after the daemon's end, so that every answer has come."""
+        self._stopping.set()
+        self.join(TIME_LIMIT_S)
+        self._reading.join(TIME_LIMIT_S)
+        self._producer.close()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                answer = self._producer.answer()
+                if answer["ok"]:
+                    self.acked[answer["id"]] = (self._sent[answer["id"]], answer["deliveries"])
+                else:
+                    self.refused.append(answer["error"]["code"])
+
+
+def stored(path: Path) -> dict[str, tuple[str, int]]:
+    """What the database holds: id → (SHA-256 of data, deliveries); nothing if it can't be read."""
+    query = (
+        "SELECT e.id, p.data, (SELECT count(*) FROM delivery d WHERE d.event = e.seq)"
+        " FROM event e JOIN payload p ON p.event = e.seq"
+    )
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            return {key: (hashlib.sha256(data).hexdigest(), number) for key, data, number in connection.execute(query)}
+    except sqlite3.Error:
+        return {}
+
+
+def one_cut(daemon: Daemon, disk: Disk, life: int, chance: random.Random) -> tuple[Paced, dict[str, Any]]:
+    """A life under load, ended by a power cut; the disk is mounted again afterwards."""
+    load = Paced(daemon, life)
+    load.start()
+    time.sleep(chance.uniform(*CUT_AFTER_S))
+    before = len(load.acked)
+    disk.cut()
+    time.sleep(AFTER_CUT_S)
+    noticed = daemon.poll()
+    daemon.kill()
+    load.stop()
+    disk.unmount()
+    disk.mount()
+    return load, {"acked": len(load.acked), "acked_before_cut": before, "refused": load.refused, "exit": noticed}
+
+
+def cuts(given: argparse.Namespace, daemon: Daemon, receiver: Receiver, disk: Disk) -> None:
+    """Cut as often as asked on one file system, checking everything acknowledged so far after each."""
+    chance = random.Random(given.seed)
+    acked: dict[str, tuple[str, int]] = {}
+    daemon.start()
+    daemon.endpoint(receiver.url("/ok/a"))
+    daemon.endpoint("http://127.0.0.1:1/dead")
+    for life in range(given.cuts):
+        load, result = one_cut(daemon, disk, life, chance)
+        acked |= load.acked
+        began = time.monotonic()
+        if not given.no_fsync:
+            daemon.start()
+        result["start_s"] = round(time.monotonic() - began, 3)
+        there = stored(daemon.state_dir / "ringback.db")
+        result["missing"] = [key for key in acked if key not in there]
+        result["torn"] = [key for key, what in acked.items() if key in there and there[key] != what]
+        print(json.dumps(result), flush=True)
+    if not given.no_fsync:
+        receiver.wait_for("/ok/a", ids=len(acked))
+        undelivered = [key for key in acked if key not in receiver.seen("/ok/a")]
+        print(json.dumps({"delivered": len(acked) - len(undelivered), "undelivered": undelivered}), flush=True)
+
+
+def main() -> None:
+    """The process."""
+    parser = argparse.ArgumentParser(description="a power cut under a daemon")
+    parser.add_argument("--fs", choices=("ext4", "xfs"), required=True)
+    parser.add_argument("--dir", type=Path, required=True)
+    parser.add_argument("--cuts", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--no-fsync", action="store_true", help="the control: fsync does nothing, so acks must be lost")
+    parser.add_argument("--probe", action="store_true", help="only see whether an image can be mounted and cut")
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    run("mount", "--make-rprivate", "/")
+    disk = Disk(given.fs, given.dir)
+    disk.mount()
+    try:
+        if given.probe:
+            disk.cut()
+            return
+        env = {"LD_PRELOAD": "libeatmydata.so"} if given.no_fsync else {}
+        with Receiver() as receiver, Daemon(state_dir=disk.mount_point / "state", env=env) as daemon:
+            cuts(given, daemon, receiver, disk)
+    finally:
+        disk.unmount()
+
+
+if __name__ == "__main__":
+    main()
