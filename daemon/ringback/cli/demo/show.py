@@ -21,11 +21,12 @@ from ringback.cli.demo.ledger import Ledger, Row, Summary
 #: Without a terminal the lanes are told this often.
 PLAIN_EVERY_S = 2.0
 REFRESH_PER_S = 10
-BAR_WIDTH = 16
-#: Below this width the table leaves out its bars.
+BAR_WIDTH = 12
+#: Below these widths the table leaves out its bars, and what each endpoint is like.
 BARS_FROM_WIDTH = 100
+ABOUT_FROM_WIDTH = 86
 
-_STATUS_STYLES = {"active": "green", "daemon down": "bold red", "given up": "yellow"}
+_STATUS_STYLES = {"active": "green"}
 
 
 class PlainScreen:
@@ -46,7 +47,7 @@ class PlainScreen:
 
     def say(self, text: str, style: str = "") -> None:
         """Announce one thing that happens."""
-        self._console.print(_stamped(self._elapsed(), text, style), soft_wrap=True)
+        self._console.print(Text.assemble((f"{self._elapsed():6.1f} s  ", "dim"), (text, style)), soft_wrap=True)
 
     def draw(self, ledger: Ledger, daemon: str) -> None:
         """Tell the lanes, if the last time is long enough ago."""
@@ -83,51 +84,50 @@ class LiveScreen:
 
     def say(self, text: str, style: str = "") -> None:
         """Announce one thing that happens."""
-        self._console.print(_stamped(self._elapsed(), text, style))
+        line = Table.grid(padding=(0, 2))  # a column of its own, so that a long sentence wraps beside the time
+        line.add_row(Text(f"{self._elapsed():6.1f} s", style="dim"), Text(text, style=style))
+        self._console.print(line)
 
     def draw(self, ledger: Ledger, daemon: str) -> None:
         """Redraw the table."""
-        wide = self._console.width >= BARS_FROM_WIDTH
-        table = lanes_table(ledger, daemon, bars=wide)
+        table = lanes_table(ledger, daemon, self._console.width)
         self._live.update(Padding(Group(_accepted_line(ledger, daemon), table), (1, 0, 0, 2)))
-
-
-def _stamped(elapsed_s: float, text: str, style: str) -> Text:
-    return Text.assemble((f"{elapsed_s:6.1f} s  ", "dim"), (text, style))
 
 
 def _accepted_line(ledger: Ledger, daemon: str) -> RenderableType:
     line = Table.grid(padding=(0, 2))
     state = ("daemon up", "green") if daemon == "up" else ("daemon down", "bold red")
-    bar = ProgressBar(total=len(ledger.digests), completed=len(ledger.accepted), width=30)
+    bar = ProgressBar(total=len(ledger.digests), completed=len(ledger.accepted), width=30, complete_style="cyan")
     line.add_row(Text(*state), bar, Text(f"{len(ledger.accepted)} of {len(ledger.digests)} events acknowledged"))
     return line
 
 
-def lanes_table(ledger: Ledger, daemon: str, *, bars: bool) -> Table:
-    """The lanes as they stand now."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    for heading in ("endpoint", "", "status"):
-        table.add_column(heading, no_wrap=True)
-    if bars:
+def lanes_table(ledger: Ledger, daemon: str, width: int) -> Table:
+    """The lanes as they stand now, for a screen of that many columns."""
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False)
+    table.add_column("endpoint", no_wrap=True)
+    if width >= ABOUT_FROM_WIDTH:
+        table.add_column("", no_wrap=True, style="dim")
+    table.add_column("status", no_wrap=True)
+    if width >= BARS_FROM_WIDTH:
         table.add_column("", width=BAR_WIDTH)
     for heading in ("delivered", "retried", "waiting", "in flight", "given up", "doubled"):
         table.add_column(heading, justify="right", no_wrap=True)
     for lane in ledger.lanes:
-        table.add_row(*_cells(ledger.row(lane), len(ledger.digests), daemon, bars=bars))
+        table.add_row(*_cells(ledger.row(lane), len(ledger.digests), daemon, width))
     return table
 
 
-def _cells(row: Row, total: int, daemon: str, *, bars: bool) -> list[RenderableType]:
+def _cells(row: Row, total: int, daemon: str, width: int) -> list[RenderableType]:
     status = row.status if daemon == "up" else "–"
-    bar: list[RenderableType] = [
-        ProgressBar(total=total, completed=row.delivered + row.dead, width=BAR_WIDTH, finished_style=_bar_style(row))
-    ]
+    style = "red" if row.dead else "green"
+    ended = row.delivered + row.dead
+    bar = ProgressBar(total=total, completed=ended, width=BAR_WIDTH, complete_style=style, finished_style=style)
     return [
         Text(row.name, style="bold"),
-        Text(row.about, style="dim"),
+        *([Text(row.about)] if width >= ABOUT_FROM_WIDTH else []),
         Text(status, style=_STATUS_STYLES.get(status, "")),
-        *(bar if bars else []),
+        *([bar] if width >= BARS_FROM_WIDTH else []),
         _number(row.delivered, "green"),
         _number(row.retried, "yellow"),
         _number(row.waiting, ""),
@@ -135,10 +135,6 @@ def _cells(row: Row, total: int, daemon: str, *, bars: bool) -> list[RenderableT
         _number(row.dead, "red"),
         _number(row.doubled, "magenta"),
     ]
-
-
-def _bar_style(row: Row) -> str:
-    return "red" if row.dead else "green"
 
 
 def _number(value: int, style: str) -> Text:
@@ -176,25 +172,25 @@ def _lines(summary: Summary) -> list[tuple[str, int, str, str]]:
             "retried",
             summary.retried,
             "yellow" if summary.retried else "dim",
-            "requests made again after an answer that was no 2xx, or none",
+            "requests made again, after a 503 or no answer at all",
         ),
         (
             "given up",
             summary.dead,
             "yellow" if summary.dead else "dim",
-            "at the endpoint where nobody listens, after 3 tries each: on record, and `ringback delivery retry` sends again",
+            "where nobody listens, after 3 tries each: dead, on record, not lost",
         ),
         (
             "doubled",
             summary.doubled,
             "magenta" if summary.doubled else "dim",
-            "arrived twice: their answer was cut off by the kill. Same webhook-id, so a receiver can tell",
+            "arrived twice, the kill cut off their answer; same webhook-id both times",
         ),
         ("lost", summary.lost, "bold red" if summary.lost else good, "acknowledged, yet neither arrived nor on record"),
         (
             "signatures",
             summary.signatures_verified,
             good,
-            f"verified by the receiver with its own code, {summary.signatures_failed} failed",
+            f"checked by the receiver with code of its own; {summary.signatures_failed} failed",
         ),
     ]

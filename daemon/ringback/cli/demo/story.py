@@ -89,9 +89,9 @@ class Story:
         await asyncio.gather(stage.start_receiver(refusals, self._ledger.arrived), stage.start_daemon())
         self._ledger.lanes = [
             await stage.add_endpoint(HEALTHY, "answers at once", PLAIN_DELAYS_S),
-            await stage.add_endpoint(FLAKY, f"503 to its first {refusals} requests", FLAKY_DELAYS_S),
-            await stage.add_endpoint(SLOW, f"takes {SLOW_S * 1000:.0f} ms an answer", PLAIN_DELAYS_S),
-            await stage.add_endpoint(DEAD, "nobody listens there", DEAD_DELAYS_S, answers=False),
+            await stage.add_endpoint(FLAKY, f"{refusals} × 503 first", FLAKY_DELAYS_S),
+            await stage.add_endpoint(SLOW, f"{SLOW_S * 1000:.0f} ms an answer", PLAIN_DELAYS_S),
+            await stage.add_endpoint(DEAD, "nobody listens", DEAD_DELAYS_S, answers=False),
         ]
         screen.say("ready: four endpoints, each with a signing secret of its own")
         screen.say(f"{self._count} speech jobs end; each goes in over the Unix socket, for all four endpoints")
