@@ -5,13 +5,15 @@ Must not know: how any of them is made.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from aiohttp import web
 
 from ringback.core.model import Peer
 from ringback.kit.clock import Clock
 from ringback.service.endpoints import Endpoints
+from ringback.store.endpoints import EndpointReads
+from ringback.store.history import HistoryReads
 from ringback.store.writer import Writer
 
 
@@ -47,11 +49,13 @@ class HoldsFlights(Protocol):
 class Deps:
     """The API's collaborators. ``ready()``: ``ready``, ``starting``, ``draining`` or ``unwritable``.
 
-    ``max_event_bytes`` and ``max_response_bytes``: the settings' own. ``divert_to``: the settings' URL that gets everything, or an empty text.
+    ``max_event_bytes`` and ``max_response_bytes``: the settings' own. ``divert_to``: the settings' URL that gets
+    everything, or an empty text.
     """
 
     endpoints: Endpoints
-    reads: Any
+    reads: HistoryReads
+    revisions: EndpointReads
     writer: Writer
     intake: TakesLines
     dispatch: HoldsFlights

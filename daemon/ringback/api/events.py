@@ -14,6 +14,8 @@ from ringback.api.problems import answer, problem
 from ringback.api.reading import DEFAULT_LIMIT, cursor_of, make_cursor, paging, query, text, time_ms
 from ringback.core.model import DEFAULT_TENANT, Event
 from ringback.core.times import rfc3339
+from ringback.store.codec import EventOpts
+from ringback.store.views import EventRow
 
 _CURSOR = "event"
 
@@ -23,22 +25,16 @@ async def index(request: web.Request) -> web.Response:
     filters = {"tenant": text, "type": text, "since": time_ms, "until": time_ms, **paging(cursor_of(_CURSOR, 1))}
     given = query(request, filters)
     limit = given.get("limit", DEFAULT_LIMIT)
-    found = await deps_of(request).reads.list_events(
+    page = await deps_of(request).reads.list_events(
         tenant=given.get("tenant"),
         type=given.get("type"),
         since_ms=given.get("since"),
         until_ms=given.get("until"),
-        limit=limit + 1,
+        limit=limit,
         before_seq=given["cursor"][0] if "cursor" in given else None,
     )
-    page = found[:limit]
-    more = len(found) > limit
-    return answer(
-        {
-            "data": [_view(one.event, one.accepted_at_ms) for one in page],
-            "next_cursor": make_cursor(_CURSOR, page[-1].seq) if more else None,
-        }
-    )
+    shown = [_view(row, row.accepted_at_ms, row.opts) | {"size": row.size} for row in page.items]
+    return answer({"data": shown, "next_cursor": make_cursor(_CURSOR, page.next[0]) if page.next else None})
 
 
 async def show(request: web.Request) -> web.Response:
@@ -49,20 +45,25 @@ async def show(request: web.Request) -> web.Response:
     found = await deps_of(request).reads.get_event(tenant, event_id)
     if found is None:
         return problem("not_found", f"tenant {tenant} has no event {event_id}")
-    shown = _view(found.event, found.accepted_at_ms)
-    shown["data"] = None if found.corrupt else msgspec.Raw(found.event.data)
+    stored = found.stored
+    shown = _view(stored.event, stored.accepted_at_ms, stored.opts)
+    shown["size"] = len(stored.event.data)
+    shown["corrupt"] = stored.corrupt
+    shown["data"] = None if stored.corrupt else msgspec.Raw(stored.event.data)
+    shown["deliveries"] = {state.name.lower(): count for state, count in found.deliveries.items()}
     return answer(shown)
 
 
-def _view(event: Event, accepted_at_ms: int) -> dict[str, Any]:
+def _view(event: Event | EventRow, accepted_at_ms: int, opts: EventOpts) -> dict[str, Any]:
     return {
         "id": event.id,
         "tenant": event.tenant,
         "type": event.type,
         "created_at": rfc3339(event.created_at_ms),
         "accepted_at": rfc3339(accepted_at_ms),
-        "deliver_after": _time(event.deliver_after_ms),
-        "expires_at": _time(event.expires_at_ms),
+        "deliver_after": _time(opts.deliver_after_ms),
+        "expires_at": _time(opts.expires_at_ms),
+        "source": opts.peer,
     }
 
 

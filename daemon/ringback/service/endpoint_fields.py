@@ -51,8 +51,8 @@ class Problem(msgspec.Struct, frozen=True):
 class Refusal(msgspec.Struct, frozen=True):
     """A verb that was not done.
 
-    ``code``: ``invalid_endpoint``, ``invalid_url``, ``forbidden`` (egress), ``not_supported``, ``conflict``, ``not_found`` or
-    ``too_many_endpoints``.
+    ``code``: ``invalid_endpoint``, ``invalid_url``, ``forbidden`` (egress), ``not_supported``, ``conflict``,
+    ``not_found`` or ``too_many_endpoints``.
     """
 
     code: str

@@ -19,6 +19,9 @@ from ringback.kit.log import get_logger
 MIN_CHANGED = 64
 CHANGED_SHARE = 16
 
+#: Deleted endpoints whose lane is remembered.
+MAX_GONE = 10_000
+
 _log = get_logger()
 
 
@@ -33,12 +36,15 @@ class Snapshot:
         self._matcher = Matcher(())
         self._changed: set[int] = set()  # lanes the matcher doesn't know as they are now
         self._late: Matcher | None = None  # of those lanes alone
+        self._gone: dict[str, int] = {}  # ids of deleted endpoints, the latest: their history can still be asked for
 
     def fill(self, endpoints: Iterable[Endpoint]) -> None:
         """Take what the table holds, at start; deleted ones are left out."""
         for endpoint in endpoints:
             if endpoint.deleted_at_ms is None:
                 self.install(endpoint)
+            else:
+                self._gone[endpoint.id] = endpoint.lane
             if dialects.get(endpoint.dialect) is None:
                 _log.error("endpoint.dialect_unknown", endpoint_id=endpoint.id, dialect=endpoint.dialect)
 
@@ -50,6 +56,11 @@ class Snapshot:
         """The endpoint of that id, None if there is none or it was deleted."""
         lane = self._lanes.get(endpoint_id)
         return None if lane is None else self._by_lane[lane]
+
+    def lane_of(self, endpoint_id: str) -> int | None:
+        """The lane of that id, also of an endpoint that was deleted lately; None if it isn't known."""
+        lane = self._lanes.get(endpoint_id)
+        return self._gone.get(endpoint_id) if lane is None else lane
 
     def count(self, tenant: str) -> int:
         """How many endpoints a tenant has."""
@@ -93,6 +104,9 @@ class Snapshot:
 
     def remove(self, endpoint: Endpoint) -> None:
         """Take out a deleted endpoint."""
+        if len(self._gone) >= MAX_GONE:
+            del self._gone[next(iter(self._gone))]
+        self._gone[endpoint.id] = endpoint.lane
         del self._by_lane[endpoint.lane]
         del self._lanes[endpoint.id]
         del self._ids[bisect_left(self._ids, endpoint.id)]

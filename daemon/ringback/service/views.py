@@ -41,8 +41,12 @@ def read_info(info: bytes) -> AttemptInfo | None:
     return _decode_info(info) if info else None
 
 
-def request_shown(endpoint: Endpoint, event: Event, info: AttemptInfo, divert_to: str) -> dict[str, Any] | None:
+def request_shown(
+    endpoint: Endpoint, event: Event, info: AttemptInfo, divert_to: str, encoded: dict[str, bytes]
+) -> dict[str, Any] | None:
     """The request of an attempt, rebuilt; ``endpoint`` is the revision it was made with.
+
+    ``encoded`` is the memo of this event's bodies, one for all its attempts.
 
     ``rebuilt`` is False if the body can't be shown to be the one that was sent: another encoder version made it, or its
     digest differs. None if the dialect is gone or can't encode the event: then nothing was sent either.
@@ -51,7 +55,7 @@ def request_shown(endpoint: Endpoint, event: Event, info: AttemptInfo, divert_to
     if dialect is None:
         return None
     try:
-        body = body_of(dialect, event, {})
+        body = body_of(dialect, event, encoded)
         headers = headers_of(dialect, endpoint, event, body, info.signed_at_ms, divert_to)
     except Exception:  # noqa: BLE001 - the attempt met the same bug and logged it; showing must not fail over it
         return None

@@ -1,0 +1,70 @@
+"""The calls under ``/api/v1/deliveries``.
+
+Rules: ids are computed (core/ids), so a well-formed id that no delivery has is 404. A retry or cancel of one in flight
+is 409, as is a retry of one that isn't final: the attempt that runs decides first.
+Must not know: how deliveries are stored, how a status is derived.
+"""
+
+from aiohttp import web
+
+from ringback.api import delivery_pages, delivery_view
+from ringback.api.deps import Deps, deps_of
+from ringback.api.problems import Invalid, answer, problem
+from ringback.api.reading import no_body, query
+from ringback.core.ids import parse_delivery_id
+from ringback.core.lifecycle import cancelled, reopened
+from ringback.core.model import DeliveryState, Transition
+from ringback.store.ops import Finish
+from ringback.store.views import DeliveryView
+
+
+async def index(request: web.Request) -> web.Response:
+    """A page, newest first."""
+    return answer(await delivery_pages.page(deps_of(request), query(request, delivery_pages.FILTERS)))
+
+
+async def show(request: web.Request) -> web.Response:
+    """One delivery with its attempts."""
+    query(request, {})
+    deps = deps_of(request)
+    found = await _find(deps, request)
+    return answer(await delivery_view.whole(deps, found))
+
+
+async def retry(request: web.Request) -> web.Response:
+    """202: from any final state, due now, with a fresh schedule."""
+    return await _move(request, reopened(deps_of(request).clock.now_ms()), "pending")
+
+
+async def cancel(request: web.Request) -> web.Response:
+    """202: what is still owed, and not in flight, is called off."""
+    return await _move(request, cancelled(), "cancelled")
+
+
+async def _move(request: web.Request, transition: Transition, status: str) -> web.Response:
+    query(request, {})
+    await no_body(request)
+    deps = deps_of(request)
+    found = (await _find(deps, request)).row
+    event, lane = found.event, found.lane
+    if deps.dispatch.is_in_flight(event, lane):
+        return problem("conflict", "an attempt is in flight now; wait for its end")
+    if transition.reopen and found.state is DeliveryState.PENDING:
+        return problem("conflict", "the delivery is still owed: it will be tried anyway")
+    if transition.reopen and deps.endpoints.by_lane(lane) is None:
+        return problem("conflict", "its endpoint was deleted")
+    if not transition.reopen and found.state is not DeliveryState.PENDING:
+        return problem("conflict", f"the delivery is {found.state.name.lower()} already")
+    if not await deps.writer.run(Finish(lane, event, transition)):
+        return problem("conflict", "the delivery changed meanwhile; look at it again")
+    deps.dispatch.kick(lane)
+    return answer({"id": request.match_info["id"], "status": status}, 202)
+
+
+async def _find(deps: Deps, request: web.Request) -> DeliveryView:
+    text = request.match_info["id"]
+    parts = parse_delivery_id(text)
+    found = await deps.reads.get_delivery(parts[1], parts[2]) if parts else None
+    if parts is None or found is None or found.row.accepted_at_ms != parts[0]:
+        raise Invalid("not_found", f"there is no delivery {text}")
+    return found

@@ -1,0 +1,108 @@
+"""How a delivery is shown: its row in a list, and in full with every attempt.
+
+Rules: what is shown of all attempts together is bounded; the newest have their requests, older ones may go without.
+Must not know: how a request is rebuilt (service/views), how anything is stored.
+"""
+
+from typing import Any
+
+from ringback.api.deps import Deps
+from ringback.core.ids import delivery_id
+from ringback.core.model import DeliveryState, Endpoint
+from ringback.core.times import rfc3339
+from ringback.service.views import delivery_status, read_info, request_shown, response_shown
+from ringback.store.views import AttemptView, DeliveryRow, DeliveryView, StoredEvent
+
+#: Bytes of rebuilt request bodies in one answer; attempts before that show no request.
+MAX_REQUEST_BYTES = 8_388_608
+
+
+def status_of(deps: Deps, row: DeliveryRow) -> str:
+    """The derived status."""
+    in_flight = row.state is DeliveryState.PENDING and deps.dispatch.is_in_flight(row.event, row.lane)
+    return delivery_status(row.state, deps.endpoints.by_lane(row.lane), in_flight=in_flight)
+
+
+async def rows(deps: Deps, found: list[DeliveryRow]) -> list[dict[str, Any]]:
+    """A page's rows."""
+    ids: dict[int, str | None] = {}
+    for row in found:
+        if row.lane not in ids:
+            ids[row.lane] = await _endpoint_id(deps, row.lane)
+    return [_row(deps, row, ids[row.lane]) for row in found]
+
+
+async def whole(deps: Deps, found: DeliveryView) -> dict[str, Any]:
+    """One delivery with its attempts, oldest first."""
+    shown = (await rows(deps, [found.row]))[0]
+    event = await deps.reads.get_event(found.row.tenant, found.row.event_id)
+    attempts = await _Attempts(deps, found.row.lane, event.stored if event else None).show(found.attempts)
+    return shown | {"attempts": attempts}
+
+
+def _row(deps: Deps, row: DeliveryRow, endpoint_id: str | None) -> dict[str, Any]:
+    return {
+        "id": delivery_id(row.accepted_at_ms, row.event, row.lane),
+        "event_id": row.event_id,
+        "endpoint_id": endpoint_id,
+        "tenant": row.tenant,
+        "type": row.type,
+        "status": status_of(deps, row),
+        "attempt_count": row.attempts,
+        "created_at": rfc3339(row.created_at_ms),
+        "accepted_at": rfc3339(row.accepted_at_ms),
+        "next_attempt_at": rfc3339(row.due_at_ms) if row.due_at_ms else None,
+        "last_attempt_at": None if row.started_at_ms is None else rfc3339(row.started_at_ms),
+        "last_outcome": row.outcome,
+        "last_status": row.status,
+        "last_error": row.error,
+    }
+
+
+async def _endpoint_id(deps: Deps, lane: int) -> str | None:
+    """Also of one that was deleted: its first revision knows."""
+    endpoint = deps.endpoints.by_lane(lane) or await deps.revisions.revision(lane, 1)
+    return endpoint.id if endpoint else None
+
+
+class _Attempts:
+    """Shows the attempts of one delivery, the newest first, while the budget lasts."""
+
+    def __init__(self, deps: Deps, lane: int, stored: StoredEvent | None) -> None:
+        self._deps = deps
+        self._lane = lane
+        self._stored = stored
+        self._left = MAX_REQUEST_BYTES
+        self._revisions: dict[int, Endpoint | None] = {}
+        self._encoded: dict[str, bytes] = {}
+
+    async def show(self, attempts: list[AttemptView]) -> list[dict[str, Any]]:
+        """All of them, oldest first."""
+        return [await self._attempt(attempt) for attempt in reversed(attempts)][::-1]
+
+    async def _attempt(self, attempt: AttemptView) -> dict[str, Any]:
+        info = read_info(attempt.info or b"")
+        request = await self._request(attempt)
+        max_body = self._deps.max_response_bytes
+        return {
+            "n": attempt.n,
+            "run": attempt.run,
+            "started_at": rfc3339(attempt.started_at_ms),
+            "elapsed_ms": attempt.elapsed_ms,
+            "outcome": attempt.outcome,
+            "error": attempt.error,
+            "request": request,
+            "response": response_shown(attempt.status, info, attempt.full_body, max_body),
+        }
+
+    async def _request(self, attempt: AttemptView) -> dict[str, Any] | None:
+        info, stored = read_info(attempt.info or b""), self._stored
+        if info is None or stored is None or stored.corrupt or self._left < len(stored.event.data):
+            return None
+        self._left -= len(stored.event.data)
+        if info.revision not in self._revisions:
+            self._revisions[info.revision] = await self._deps.revisions.revision(self._lane, info.revision)
+        endpoint = self._revisions[info.revision]
+        if endpoint is None:
+            return None
+        return request_shown(endpoint, stored.event, info, self._deps.divert_to, self._encoded)
