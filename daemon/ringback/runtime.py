@@ -38,6 +38,7 @@ from ringback.service.janitor import DAY_MS, Janitor, Keep
 from ringback.store.database import Database, open_state
 from ringback.store.endpoints import EndpointReads
 from ringback.store.errors import StateError, StateLocked
+from ringback.store.history import HistoryReads
 from ringback.store.queue import QueueReads
 from ringback.store.reader import DISPATCH_TIMEOUT_S, Reader, ReadPool
 from ringback.store.worker import CommitStats
@@ -191,13 +192,15 @@ class _Daemon:
         )
         deps = Deps(
             endpoints=endpoints,
-            reads=Views(pool),
+            reads=HistoryReads(pool),
+            revisions=table,
             writer=writer,
             intake=intake,
             dispatch=dispatch,
             clock=clock,
             ready=self._ready,
             max_event_bytes=ingest.max_event_bytes,
+            max_response_bytes=delivery.max_response_bytes,
             divert_to=delivery.divert_to,
         )
         at_most = SocketLimits(
