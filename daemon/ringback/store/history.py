@@ -123,7 +123,7 @@ class HistoryReads:
         values["before"] = _END if before_seq is None else before_seq
         keys = _EVENT_KEYS if tenant is None else _EVENT_KEYS_OF_TENANT
         rows, following = await self._page(keys, _EVENTS, where, values, limit)
-        items = [EventRow(*row[:7], codec.decode_opts(row[7])) for row in rows]
+        items = [EventRow(*(*row[:7], codec.decode_opts(row[7]))) for row in rows]
         return Page(items, (following[0], 0) if following else None)
 
     async def get_event(self, tenant: str, event_id: str) -> EventView | None:
@@ -174,7 +174,7 @@ class HistoryReads:
             return None
         attempts = await self._reader.fetch(_ATTEMPTS, (event, lane, MAX_ATTEMPTS_SHOWN))
         bodies = dict(await self._reader.fetch(_BODIES, (event, lane)))
-        return DeliveryView(_row(rows[0]), [AttemptView(*row, bodies.get(row[0])) for row in attempts[::-1]])
+        return DeliveryView(_row(rows[0]), [AttemptView(*(*row, bodies.get(row[0]))) for row in attempts[::-1]])
 
     async def _page(
         self, keys: str, sql: str, where: dict[str, Any], values: dict[str, Any], limit: int

@@ -77,10 +77,11 @@ _BODY = Statement(
     ") INSERT INTO response_body (lane, stamp, event, n, body) SELECT v.lane,"
     " v.k + coalesce((SELECT max(b.stamp) FROM response_body b WHERE b.lane = v.lane), 0), v.event, v.n, v.body FROM v",
 )
+# The stamps of a lane have gaps, so the ones to keep are counted.
 _OLD_BODIES = (
     "DELETE FROM response_body WHERE (lane, stamp) IN (SELECT b.lane, b.stamp FROM json_each(?1) AS v"
-    " CROSS JOIN response_body b ON b.lane = v.value AND b.stamp <="
-    " (SELECT max(m.stamp) FROM response_body m WHERE m.lane = v.value) - ?2)"
+    " CROSS JOIN response_body b ON b.lane = v.value AND b.stamp <= (SELECT m.stamp FROM response_body m"
+    " WHERE m.lane = v.value ORDER BY m.stamp DESC LIMIT 1 OFFSET ?2))"
 )
 
 _json = msgspec.json.Encoder()

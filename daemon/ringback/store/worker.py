@@ -84,6 +84,7 @@ class Worker:
         self._kept: deque[Entry] = deque()
         self._in_hand: Sequence[Entry] = ()  # taken and not yet answered: to be told should a bug strike
         self._next_retry = 0.0
+        self._full_since = 0.0
         self._refusing = False  # the ballast is gone: events are refused unless there is room
         self._unindexed = 1  # deliveries the history index lacks; at start nobody knows
         self._log_bytes = 0  # written since the last checkpoint, about
@@ -118,17 +119,22 @@ class Worker:
 
     def _step(self) -> None:
         entries = self._inbox.take(self._wait_s())
-        if entries and (self._kept or self._refusing):
+        if entries and self._in_need:
             self._commit_in_need(entries)
         elif entries:
             self._commit(entries)
-        if (self._kept or self._refusing) and self._clock.monotonic() >= self._next_retry:
+        if self._in_need and self._clock.monotonic() >= self._next_retry:
             self._retry()
         if self._engine.broken is None:
             self._tidy(idle=not entries)
 
+    @property
+    def _in_need(self) -> bool:
+        """Something waits for a better moment, or the ballast is gone."""
+        return bool(self._kept) or self._refusing
+
     def _wait_s(self) -> float | None:
-        if self._kept or self._refusing:
+        if self._in_need:
             return max(0.0, min(RETRY_PAUSE_S, self._next_retry - self._clock.monotonic()))
         return IDLE_S if self._unindexed or self._log_bytes else None
 
@@ -175,6 +181,8 @@ class Worker:
                 self._unindexed += len(entry.op.lanes)
         self._log_bytes += size + rows * LOG_BYTES_A_ROW
         self._in_hand = ()
+        if self._engine.full is not None:
+            self._on_full(self._engine.full)  # first, so that who hears of the refusal can see why
         if answers:
             self._loopside.post(self._loopside.deliver, answers, CommitStats(rows, size, seconds))
         self._after_commit()
@@ -183,14 +191,15 @@ class Worker:
         engine = self._engine
         if engine.broken is not None:
             self._give_up(engine.broken)
-        elif engine.full is not None:
-            self._on_full(engine.full)
         elif engine.busy is not None:
             self._pause()
             self._loopside.post(self._loopside.trouble, "store.busy", engine.busy)
+        elif engine.full is None and self.full and not self._in_need:
+            self._recovered()
 
     def _on_full(self, words: str) -> None:
         self._pause()
+        self._full_since = self._clock.monotonic()
         if not self.full:
             self.full = True
             self._loopside.post(self._loopside.trouble, "store.full", words)
@@ -222,11 +231,13 @@ class Worker:
             self._refuse(events, Failed(STORAGE_FULL, "the disk is full"))
             return
         self._commit(events)
-        if self._engine.full is None:
-            self._next_retry = 0.0  # there is room again
+        if self._engine.full is None and self._engine.broken is None:
+            self._recovered()
+            self._next_retry = 0.0  # there is room again, for what was kept, too
 
     def _retry(self) -> None:
-        """Try what was kept, oldest first, then see whether the need is over."""
+        """Try what was kept, oldest first; with nothing left, see whether the ballast can be laid down again."""
+        waited = self._clock.monotonic() >= self._full_since + RETRY_PAUSE_S
         self._pause()
         waiting, self._kept = self._kept, deque()
         while waiting and not self._kept:
@@ -236,10 +247,13 @@ class Worker:
                 batch.append(waiting.popleft())
             self._commit(batch)
         self._kept.extend(waiting)
-        if self._kept or self._engine.broken is not None:
-            return
-        if self._refusing and self._database.ballast.hold():
-            self._refusing = False
+        if self._refusing and waited and not self._kept and self._database.ballast.room():
+            self._recovered()
+
+    def _recovered(self) -> None:
+        """There is room: events are taken again."""
+        if self._refusing:
+            self._refusing = not self._database.ballast.hold()
         if self.full and not self._refusing:
             self.full = False
             self._loopside.post(self._loopside.trouble, "store.recovered", "events are taken again")
