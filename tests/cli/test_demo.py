@@ -52,7 +52,7 @@ def test_jobs_are_events_the_daemon_takes():
     jobs = make_jobs(200)
     assert len({job.id for job in jobs}) == 200
     for job in jobs:
-        event = parse_line(job.line.rstrip(b"\n"), now_ms=1, limits=EventLimits(), new_id=str)
+        event = parse_line(job.line.rstrip(b"\n"), EventLimits(), 1, "x")
         assert isinstance(event, Event), event
         assert event.id == job.id
         assert digest_of(json.loads(event.data)) == job.digest

@@ -9,7 +9,7 @@ Must not know: sockets, processes, how anything is shown.
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 #: Delivery states in which the daemon still means to deliver.
@@ -113,6 +113,12 @@ class Ledger:
         names = {lane.endpoint_id: lane.name for lane in self.lanes}
         self._known = {(names[row.endpoint_id], row.event_id): row for row in known if row.endpoint_id in names}
         self._statuses = statuses
+
+    def cut_off(self) -> None:
+        """The daemon doesn't answer: whatever it had in flight is owed, not in flight."""
+        for key, row in self._known.items():
+            if row.status == "in_flight":
+                self._known[key] = replace(row, status="pending")
 
     def row(self, lane: Lane) -> Row:
         """Where a lane stands."""

@@ -20,12 +20,15 @@ from ringback.kit.clock import Clock, SystemClock
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+LOG_WIDTH = 110
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(count: int, *, keep: bool, as_json: bool) -> int:
     """Play the demo with ``count`` events; returns the exit code."""
     console = Console(stderr=as_json, highlight=False)
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
     try:
         return asyncio.run(_play(count, console, SystemClock(), keep=keep, as_json=as_json))
     except DemoError as failed:

@@ -94,7 +94,7 @@ class Story:
             await stage.add_endpoint(DEAD, "nobody listens", DEAD_DELAYS_S, answers=False),
         ]
         screen.say("ready: four endpoints, each with a signing secret of its own")
-        screen.say(f"{self._count} speech jobs end; each goes in over the Unix socket, for all four endpoints")
+        screen.say(f"{self._count} speech jobs go in over the events socket, each for all four endpoints")
 
     async def _deliver(self) -> None:
         """Emit, kill and restart at once with watching, until all is settled."""
@@ -127,6 +127,7 @@ class Story:
         try:
             self._ledger.learn(*await self._stage.ask())
         except CommandError:
+            self._ledger.cut_off()
             return False
         return True
 
@@ -139,9 +140,10 @@ class Story:
         pid = await stage.kill_daemon()
         screen.say(
             f"kill -9 {pid}: half of the events are in, {before.in_flight} requests in flight, "
-            f"{before.owed} deliveries still owed",
+            f"{before.owed} more deliveries waiting",
             "bold red",
         )
+        ledger.cut_off()
         screen.draw(ledger, "down")
         await self._clock.sleep(ABSENCE_S)
         screen.say("starting it again on what is on disk", "bold")
