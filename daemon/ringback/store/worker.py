@@ -18,7 +18,7 @@ from ringback.store.engine import KEPT, Engine
 from ringback.store.faults import describe
 from ringback.store.inbox import MAX_BATCH_ROWS, Entry, Inbox
 from ringback.store.lane_history import HISTORY_LAG_ROWS, Indexed, index_history
-from ringback.store.ops import STORAGE_FULL, UNKNOWN_OUTCOME, AcceptEvent, Done, Failed, Result
+from ringback.store.ops import STORAGE_FULL, UNKNOWN_OUTCOME, Accepted, AcceptEvent, Done, Failed, Result
 
 #: Nothing submitted for this long: time for the work that waits for quiet.
 IDLE_S = 0.05
@@ -181,8 +181,11 @@ class Worker:
                 self._unindexed += len(entry.op.lanes)
         self._log_bytes += size + rows * LOG_BYTES_A_ROW
         self._in_hand = ()
+        # Before the answers, so that who hears one can see why.
         if self._engine.full is not None:
-            self._on_full(self._engine.full)  # first, so that who hears of the refusal can see why
+            self._on_full(self._engine.full)
+        elif self.full and any(isinstance(answer.result, Accepted) for answer in answers):
+            self._recovered()
         if answers:
             self._loopside.post(self._loopside.deliver, answers, CommitStats(rows, size, seconds))
         self._after_commit()
@@ -194,8 +197,6 @@ class Worker:
         elif engine.busy is not None:
             self._pause()
             self._loopside.post(self._loopside.trouble, "store.busy", engine.busy)
-        elif engine.full is None and self.full and not self._in_need:
-            self._recovered()
 
     def _on_full(self, words: str) -> None:
         self._pause()
@@ -231,9 +232,6 @@ class Worker:
             self._refuse(events, Failed(STORAGE_FULL, "the disk is full"))
             return
         self._commit(events)
-        if self._engine.full is None and self._engine.broken is None:
-            self._recovered()
-            self._next_retry = 0.0  # there is room again, for what was kept, too
 
     def _retry(self) -> None:
         """Try what was kept, oldest first; with nothing left, see whether the ballast can be laid down again."""
@@ -251,7 +249,8 @@ class Worker:
             self._recovered()
 
     def _recovered(self) -> None:
-        """There is room: events are taken again."""
+        """There is room, for what was kept, too: events are taken again."""
+        self._next_retry = 0.0
         if self._refusing:
             self._refusing = not self._database.ballast.hold()
         if self.full and not self._refusing:
