@@ -11,8 +11,10 @@ from typing import Protocol
 
 from ringback.core.model import Event
 
-#: Bytes of ``data`` kept; a body beyond it is read from the table when its turn comes.
+#: Bytes of events kept; a body beyond it is read from the table when its turn comes.
 MAX_CACHED_BYTES = 32 * 1024 * 1024
+#: What an event weighs beside its data (its objects, its places in dicts): without it, millions of tiny events fit.
+OVERHEAD_BYTES = 1024
 
 
 class Stored(Protocol):
@@ -71,7 +73,7 @@ class Bodies:
 
     def keep(self, seq: int, event: Event, accepted_at_ms: int, holders: int) -> None:
         """Remember an event that ``holders`` lanes may soon start."""
-        size = len(event.data)
+        size = _weight(event)
         if size > self._max_bytes // 8:
             return
         self._kept[seq] = Body(event, accepted_at_ms, holders)
@@ -94,4 +96,8 @@ class Bodies:
         return {s.seq: Body(s.event, s.accepted_at_ms, 0, corrupt=s.corrupt) for s in stored}
 
     def _drop(self, seq: int) -> None:
-        self._bytes -= len(self._kept.pop(seq).event.data)
+        self._bytes -= _weight(self._kept.pop(seq).event)
+
+
+def _weight(event: Event) -> int:
+    return len(event.data) + OVERHEAD_BYTES
