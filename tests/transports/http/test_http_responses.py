@@ -7,7 +7,7 @@ from tests.transports.http.helpers import request
 
 from ringback.core.model import OutcomeKind
 
-SHORT_S = 0.25
+SHORT_S = 0.15
 
 
 async def test_a_good_answer_comes_back_whole(post):
@@ -171,6 +171,20 @@ async def test_a_body_of_exactly_the_limit_is_whole(post, server):
     outcome = await post("big-body/1000", max_response_bytes=1000)
     assert (len(outcome.body), outcome.truncated) == (1000, False)
     await post("ok")
+    assert server.connections == 1
+
+
+async def test_the_head_budget_is_each_responses_own(make_sender, server):
+    """The budget counts all heads of one response, and neither a large body before nor a small one adds to it."""
+    sender = await make_sender(max_head_bytes=1000)
+    for path, kind in [
+        ("interims/30", OutcomeKind.RESPONSE),
+        ("big-body/50000", OutcomeKind.RESPONSE),
+        ("interims/30", OutcomeKind.RESPONSE),
+        ("big-body/50000", OutcomeKind.RESPONSE),
+        ("interims/60", OutcomeKind.PROTOCOL_ERROR),
+    ]:
+        assert (await sender.send(request(server.url(path)), 5.0)).kind is kind
     assert server.connections == 1
 
 
