@@ -1,0 +1,181 @@
+"""Everything behind the API but the network: real store, real intake, real sockets, in a thread with a loop of its own.
+
+Deliveries are "made" by writing results through the writer, and what is in flight is what the test says.
+"""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+from tests.harness.unix_http import UnixConnection, request_json
+
+from ringback.api.app import serve
+from ringback.api.deps import Deps
+from ringback.core.egress import parse_policy
+from ringback.core.events import EventLimits
+from ringback.core.lifecycle import succeeded
+from ringback.core.model import AttemptInfo, AttemptRecord, Transition
+from ringback.kit.clock import SystemChance, SystemClock
+from ringback.service.endpoints import EndpointDefaults, Endpoints
+from ringback.service.intake import Intake
+from ringback.service.rendering import digest_of
+from ringback.store.database import open_state
+from ringback.store.endpoints import EndpointReads
+from ringback.store.history import HistoryReads
+from ringback.store.lane_history import index_history
+from ringback.store.ops import Finish
+from ringback.store.reader import Reader
+from ringback.store.writer import Writer
+from ringback.transports.bind import bind_unix
+from ringback.transports.line_connection import SocketLimits
+from ringback.transports.unix_socket import EventsServer
+
+TIMEOUT_S = 20
+MAX_EVENT_BYTES = 65_536
+_encode_info = msgspec.msgpack.Encoder().encode
+
+
+class Flights:
+    """What the API knows of the dispatcher."""
+
+    def __init__(self) -> None:
+        self.flying: set[tuple[int, int]] = set()
+        self.kicked: list[int] = []
+        self.owed: list[tuple[int, int]] = []
+
+    def in_flight(self) -> frozenset[tuple[int, int]]:
+        return frozenset(self.flying)
+
+    def is_in_flight(self, event: int, lane: int) -> bool:
+        return (event, lane) in self.flying
+
+    def kick(self, lane: int) -> None:
+        self.kicked.append(lane)
+
+    def accepted(self, seq: int, event: Any, lanes: tuple[int, ...], accepted_at_ms: int) -> None:
+        self.owed += [(seq, lane) for lane in lanes]
+
+
+class Parts:
+    """A context manager; every method may be called from the test's own thread."""
+
+    def __init__(self, folder: Path, *, divert_to: str = "") -> None:
+        self.folder = folder
+        self.control = str(folder / "control.sock")
+        self.events_path = str(folder / "events.sock")
+        self.flights = Flights()
+        self.state = "ready"
+        self.divert_to = divert_to
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._stack = AsyncExitStack()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.run(self._start())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.run(self._stack.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Await something in the parts' loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(TIMEOUT_S)
+
+    async def _start(self) -> None:
+        clock, chance = SystemClock(), SystemChance()
+        database = open_state(self.folder / "state", clock.now_ms())
+        self._stack.callback(database.close)
+        self.writer = Writer(database, clock, on_fatal=lambda reason: None)
+        await self.writer.start()
+        self._stack.push_async_callback(self.writer.stop)
+        reader = await Reader(database).open()
+        self._stack.push_async_callback(reader.close)
+        self.endpoints = Endpoints(
+            writer=self.writer,
+            policy=parse_policy(False, ["127.0.0.0/8"], []),
+            defaults=EndpointDefaults(),
+            resolve=self._resolve,
+            clock=clock,
+            chance=chance,
+        )
+        limits = EventLimits(max_event_bytes=MAX_EVENT_BYTES)
+        self.intake = Intake(
+            matches=self.endpoints,
+            writer=self.writer,
+            dispatch=self.flights,
+            clock=clock,
+            chance=chance,
+            limits=limits,
+        )
+        self.deps = Deps(
+            endpoints=self.endpoints,
+            reads=HistoryReads(reader),
+            revisions=EndpointReads(reader),
+            writer=self.writer,
+            intake=self.intake,
+            dispatch=self.flights,
+            clock=clock,
+            ready=lambda: self.state,
+            max_event_bytes=MAX_EVENT_BYTES,
+            divert_to=self.divert_to,
+        )
+        await self._stack.enter_async_context(serve(self.deps, bind_unix(self.control, 0o600)))
+        self.events = EventsServer(self.intake, SocketLimits())
+        await self.events.start(self.events_path, 0o600, None)
+        self._stack.push_async_callback(self.events.stop, 1.0)
+
+    async def _resolve(self, host: str) -> list[str]:
+        return ["8.8.8.8"] if host.endswith("example.com") else []
+
+    def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """One request on the control socket: status and JSON."""
+        return request_json(UnixConnection(self.control, TIMEOUT_S), method, path, body)
+
+    def endpoint(self, **members: Any) -> dict[str, Any]:
+        """A new endpoint."""
+        status, made = self.call("POST", "/api/v1/endpoints", {"url": "https://a.example.com/", **members})
+        assert status == 201, made
+        return made
+
+    def event(self, type_: str = "a.b", **members: Any) -> dict[str, Any]:
+        """An accepted event's answer."""
+        status, told = self.call("POST", "/api/v1/events", {"type": type_, "data": {"n": 1}, **members})
+        assert status == 200, told
+        return told
+
+    def attempt(
+        self,
+        seq: int,
+        lane: int,
+        transition: Transition | None = None,
+        *,
+        body: bytes = b"ok",
+        full: bytes | None = None,
+        sent: bytes | None = None,
+        **record: Any,
+    ) -> None:
+        """Write the result of an attempt, as the dispatcher would."""
+        info = AttemptInfo(
+            revision=self.endpoints.by_lane(lane).revision,
+            encoder=1,
+            signed_at_ms=1_800_000_000_000,
+            digest=digest_of(sent if sent is not None else b""),
+            headers=(("content-type", "text/plain"), ("set-cookie", "session=1")),
+            body=body,
+            truncated=full is not None,
+        )
+        told = {"started_at_ms": 1_800_000_000_000, "elapsed_ms": 12, "outcome": "delivered", "status": 200} | record
+        attempt = AttemptRecord(**told, info=_encode_info(info), full_body=full)
+        assert self.run(self.writer.run(Finish(lane, seq, transition or succeeded(), attempt))) is True
+
+    def index(self) -> None:
+        """Build the lanes' history index up to now."""
+        self.run(self.writer.run(index_history()))

@@ -1,0 +1,122 @@
+"""What holds for every call: routing, health, problems, limits."""
+
+import asyncio
+import socket
+
+import pytest
+from tests.api.parts import Parts
+
+from ringback.api.app import UNBUILT
+from ringback.store.errors import QueryTimeout, StoreError
+
+ID = "019a9c1e-7d0f-7c52-a4b6-0b7f1f0c3d21"
+
+
+@pytest.mark.parametrize(("method", "path"), UNBUILT)
+def test_what_is_not_built_says_so(parts: Parts, method: str, path: str) -> None:
+    """A call of CONTRACT's that isn't there answers 501 not_supported, not 404."""
+    status, told = parts.call(method, path.replace("{id}", ID), b"{}" if method == "POST" else None)
+    assert (status, told["code"]) == (501, "not_supported")
+
+
+@pytest.mark.parametrize("path", ["/", "/api", "/api/v1", "/api/v1/nothing", "/api/v1/endpoints/", "/api/v2/endpoints"])
+def test_unknown_paths_are_404_problems(parts: Parts, path: str) -> None:
+    """Not found, as a problem document."""
+    status, told = parts.call("GET", path)
+    assert (status, told["code"], told["type"]) == (404, "not_found", "about:blank")
+
+
+def test_a_wrong_method_is_405_with_allow(parts: Parts) -> None:
+    """The caller is told which would do."""
+    status, told = parts.call("PUT", "/api/v1/endpoints", {})
+    assert (status, told["code"]) == (405, "method_not_allowed")
+
+
+def test_problems_have_their_media_type(parts: Parts) -> None:
+    """RFC 9457's own type, so that clients can tell."""
+    head = raw(parts, b"GET /api/v1/nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert b"application/problem+json" in head
+
+
+def raw(parts: Parts, request: bytes) -> bytes:
+    """Bytes to the control socket, all that comes back."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(10)
+        sock.connect(parts.control)
+        sock.sendall(request)
+        answer = b""
+        while chunk := sock.recv(65_536):
+            answer += chunk
+        return answer
+
+
+def test_health_and_readiness(parts: Parts) -> None:
+    """Healthz is 200 while anything answers; readyz says whether events are taken."""
+    assert parts.call("GET", "/healthz") == (200, {"status": "ok"})
+    for state, status in [("ready", 200), ("starting", 503), ("draining", 503), ("unwritable", 503)]:
+        parts.state = state
+        assert parts.call("GET", "/readyz") == (status, {"status": state})
+        assert parts.call("GET", "/healthz")[0] == 200
+
+
+def test_a_bug_answers_500_without_its_text_and_the_next_call_works(parts: Parts) -> None:
+    """No trace and no message of an exception ever leaves; the listener goes on."""
+    keep = parts.deps.endpoints._by_lane
+    parts.deps.endpoints._lanes["x"] = 999
+    status, told = parts.call("GET", "/api/v1/endpoints/x")
+    assert (status, told["code"]) == (500, "internal_error")
+    assert "999" not in str(told)
+    assert keep == {}
+    assert parts.call("GET", "/api/v1/endpoints")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "code"),
+    [
+        (StoreError("storage_full", "the disk is full"), 507, "storage_full"),
+        (StoreError("unknown_outcome", "it may be stored"), 500, "unknown_outcome"),
+        (StoreError("shutting_down", "stopping"), 503, "shutting_down"),
+        (QueryTimeout("too long"), 503, "query_timeout"),
+    ],
+)
+def test_failures_of_the_store_have_their_status(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, failure: Exception, status: int, code: str
+) -> None:
+    """What the store says by name reaches the caller by name."""
+
+    async def fail(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(parts.writer, "run", fail)
+    answered, told = parts.call("POST", "/api/v1/endpoints", {"url": "https://a.example.com/"})
+    assert (answered, told["code"]) == (status, code)
+
+
+def test_a_client_that_leaves_midway_harms_nobody(parts: Parts) -> None:
+    """Half a body, then gone: the next caller is served."""
+    for head in (b"POST /api/v1/endpoints", b"POST /api/v1/events"):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(parts.control)
+            sock.sendall(
+                head + b" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+            )
+    assert parts.call("GET", "/healthz")[0] == 200
+
+
+def test_verbs_take_no_body(parts: Parts) -> None:
+    """A body that would be ignored is refused; an empty object is nothing."""
+    made = parts.endpoint()
+    path = f"/api/v1/endpoints/{made['id']}/pause"
+    assert parts.call("POST", path, {"grace_s": 5})[0] == 422
+    assert parts.call("POST", path, {})[0] == 202
+
+
+def test_the_end_of_serving_closes_idle_connections(parts: Parts) -> None:
+    """A kept-alive client must not hold the daemon's stop."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(10)
+        sock.connect(parts.control)
+        sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert sock.recv(65_536).startswith(b"HTTP/1.1 200")
+        parts.run(asyncio.wait_for(parts._stack.aclose(), 10))
+        assert sock.recv(65_536) == b""
