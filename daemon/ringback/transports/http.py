@@ -130,14 +130,13 @@ class HttpSender:
 class _Exchange:
     """One request's way over one connection, or two."""
 
-    __slots__ = ("_connection", "_dialer", "_max_head_bytes", "_pool", "_request", "stage", "written")
+    __slots__ = ("_dialer", "_max_head_bytes", "_pool", "_request", "stage", "written")
 
     def __init__(self, request: Request, pool: Pool, dialer: Dialer, max_head_bytes: int) -> None:
         self._request = request
         self._pool = pool
         self._dialer = dialer
         self._max_head_bytes = max_head_bytes
-        self._connection: HttpConnection | None = None
         self.written = False
         self.stage = "connecting"
 

@@ -7,7 +7,8 @@ import resource
 from pathlib import Path
 
 import pytest
-from tests.harness.hostile_server import HostileServer, refusing_port, unaccepting_port
+from tests.harness.hostile_ports import refusing_port, unaccepting_port
+from tests.harness.hostile_server import HostileServer
 from tests.transports.http.helpers import request
 
 from ringback.core.model import OutcomeKind

@@ -5,7 +5,8 @@ import contextlib
 
 import pytest
 from tests.harness.dns_server import DnsServer
-from tests.harness.hostile_server import HostileServer, refusing_port, unaccepting_port
+from tests.harness.hostile_ports import refusing_port, unaccepting_port
+from tests.harness.hostile_server import HostileServer
 from tests.transports.http.helpers import request
 
 from ringback.core.egress import judge_address, parse_policy

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 import trustme
-from tests.harness.hostile_server import HostileServer, accepting_silence, greeting_port
+from tests.harness.hostile_ports import accepting_silence, greeting_port
+from tests.harness.hostile_server import HostileServer
 from tests.transports.http.helpers import request
 
 from ringback.core.model import OutcomeKind
