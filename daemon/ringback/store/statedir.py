@@ -85,14 +85,19 @@ class Marker:
             raise StateUnusable(f"{self._path} can't be read ({error}); remove it if the database is sound") from error
 
     def write(self, mark: Mark) -> None:
-        """Replace it in one step. Not synced: an older marker only notices less.
+        """Replace it in one step. Its bytes are synced first, else a power cut may leave the new name on an empty file.
+
+        The renaming isn't synced: an older marker only notices less.
 
         Raises:
             OSError: the directory can't be written.
         """
         text = json.dumps({"created_at_ms": mark.created_at_ms, "high_seq": mark.high_seq})
         fresh = self._path.with_suffix(".tmp")
-        fresh.write_text(text + "\n", encoding="ascii")
+        with fresh.open("w", encoding="ascii") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         fresh.replace(self._path)
 
 
