@@ -1,8 +1,10 @@
 """The demo: its books, its receiver's own eyes, its producer, and the whole play with real processes."""
 
 import asyncio
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,12 +13,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from rich.console import Console
 
-from ringback.cli.demo import leash
+from ringback.cli.demo import leash, play
 from ringback.cli.demo.jobs import digest_of, make_jobs
 from ringback.cli.demo.ledger import Known, Lane, Ledger
 from ringback.cli.demo.producer import Producer
 from ringback.cli.demo.receiver import TOLERANCE_S, check
+from ringback.cli.demo.show import LiveScreen, PlainScreen
 from ringback.core.events import EventLimits, parse_line
 from ringback.core.model import Event
 from ringback.dialects import standard
@@ -216,6 +220,62 @@ def start(*options):
         text=True,
         env=env,
     )
+
+
+@pytest.mark.parametrize("width", [80, 90, 120])
+def test_the_table_fits_its_terminal(width):
+    """At every width each lane has one line with its name, its status and its numbers, and nothing is cut."""
+    books = ledger_with(2000)
+    for event_id in books.digests:
+        arrive(books, event_id)
+    books.learn([Known("e2", event_id, "dead", 3) for event_id in books.digests], {"e1": "active", "e2": "disabled"})
+    console = Console(width=width, force_terminal=True, file=io.StringIO(), color_system=None)
+    with LiveScreen(console, lambda: 1.0) as screen:
+        screen.draw(books, "up")
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue()).splitlines()
+    assert not any("…" in line or len(line) > width for line in lines)
+    (healthy,) = [line for line in lines if "healthy" in line]
+    (dead,) = [line for line in lines if "dead" in line]
+    assert "active" in healthy
+    assert "2,000" in healthy
+    assert [word for word in dead.split() if word in ("disabled", "4,000", "2,000")] == ["disabled", "4,000", "2,000"]
+
+
+def test_plain_lines_are_spaced_in_time():
+    """Without a terminal announcements come at once, and the lanes at most every two seconds."""
+    console = Console(width=110, file=io.StringIO())
+    now = [0.5]
+    screen = PlainScreen(console, lambda: now[0])
+    books = ledger_with(5)
+    for now[0] in (0.5, 2.1, 2.3, 4.2):
+        screen.draw(books, "up")
+    screen.say("something happens")
+    told = console.file.getvalue()
+    assert told.count("healthy") == 2
+    assert "something happens" in told
+
+
+@pytest.mark.parametrize(("lost", "code"), [(0, 0), (2, 1)])
+def test_the_exit_code_is_the_verdict(monkeypatch, capsys, lost, code):
+    """Exit 0 only without problems; a problem is told in words; the directory is gone either way."""
+    stages = []
+
+    class Told:
+        def __init__(self, _count, stage, _screen, _clock):
+            stages.append(stage)
+
+        async def play(self):
+            books = ledger_with(3, LANES[:1])
+            for event_id in list(books.digests)[lost:]:
+                arrive(books, event_id)
+            return books.summary(1.0)
+
+    monkeypatch.setattr(play, "Story", Told)
+    assert play.run(60, keep=False, as_json=False) == code
+    told = capsys.readouterr().out
+    assert ("2 acknowledged deliveries are lost" in told) == bool(lost)
+    assert ("Nothing was lost" in told) != bool(lost)
+    assert not stages[0].folder.exists()
 
 
 @pytest.mark.whole

@@ -5,8 +5,11 @@ Must not know: the plot.
 """
 
 import asyncio
+import shutil
 import signal
+import sys
 from dataclasses import asdict
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -71,8 +74,23 @@ def _report(console: Console, summary: Summary, stage: Stage, *, keep: bool, as_
         print_json(asdict(summary) | {"folder": str(stage.folder) if keep else None})
         return
     print_summary(console, summary)
+    command = _own_name()
+    hints = ["next: README.md, “Five minutes”: an endpoint of your own", f"or look inside: {command} demo --keep"]
     if keep:
-        console.print(f"    kept: {stage.folder}. Look inside: ringback run --config {stage.config} &")
-        console.print(f"          ringback delivery list --status dead --config {stage.config}")
-    else:
-        console.print("    next: README.md, “Five minutes”: your own endpoint. Or look inside: ringback demo --keep")
+        hints = [
+            f"kept: {stage.folder} (database, daemon.log). Look inside:",
+            f"  {command} run --config {stage.config} > /dev/null &",
+            f"  {command} delivery list --status dead --limit 5 --config {stage.config}",
+        ]
+    for hint in hints:
+        console.print(Text(f"    {hint}", style="dim"), soft_wrap=True)
+
+
+def _own_name() -> str:
+    """How this command is called from a shell that hasn't activated its environment."""
+    if shutil.which("ringback"):
+        return "ringback"
+    beside = Path(sys.executable).with_name("ringback")
+    if not beside.exists():
+        return f"{sys.executable} -m ringback"
+    return str(beside.relative_to(Path.cwd())) if beside.is_relative_to(Path.cwd()) else str(beside)
