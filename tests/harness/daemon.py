@@ -239,6 +239,11 @@ class Daemon:
                 lines.append(json.loads(text))
         return [line for line in lines if isinstance(line, dict) and event in (None, line.get("event"))]
 
+    def wait_log(self, event: str, lines: int = 1) -> list[dict[str, Any]]:
+        """Wait until the log has that many lines of one event: it is written behind what it tells."""
+        wait_until(lambda: len(self.log_lines(event)) >= lines, 10, lambda: f"no {event} in:\n{self.tail()}")
+        return self.log_lines(event)
+
     def tail(self) -> str:
         """The end of the log, for an assertion's message."""
         return "\n".join(self.log_text().splitlines()[-TAIL_LINES:])

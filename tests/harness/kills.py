@@ -16,9 +16,9 @@ from tests.harness.receiver_client import Receiver
 from tests.harness.waiting import wait_until
 
 #: Lines a client has on their way at once.
-WINDOW = 64
+WINDOW = 32
 #: A client pauses this long after a full window, so that the backlog stays one a test can drain.
-PAUSE_S = 0.02
+PAUSE_S = 0.03
 RECONNECT_S = 0.01
 KILL_MS = (5, 500)
 

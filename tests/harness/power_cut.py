@@ -1,8 +1,8 @@
 """Cuts the power of a file system with a daemon's state on it, and looks what is left.
 
 ``unshare -m python -m tests.harness.power_cut --fs ext4|xfs --dir DIR [--cuts N] [--no-fsync]`` prints one JSON
-object for each cut. Runs in a mount namespace of its own, as root. The shutdown ioctl drops what isn't on disk yet, as a power cut
-does; only the mounted image is hurt. Acks are kept here, outside that file system.
+object for each cut. Runs in a mount namespace of its own, as root. The shutdown ioctl drops what isn't on disk yet, as
+a power cut does; only the mounted image is hurt. Acks are kept here, outside that file system.
 
 A paced load matters: at full speed the cut tends to land on a sync and would prove nothing.
 """

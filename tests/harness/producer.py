@@ -181,7 +181,7 @@ def quantile(ordered: list[float], q: float) -> float:
 
 def template(kind: str, tenant: str, size: int) -> bytes:
     """An event's line with ``@ID@`` for its id and about ``size`` bytes of data."""
-    data = {"job_id": "8c35", "text": "x" * max(0, size - 30)}
+    data = {"job_id": "8c35", "text": "x" * (size - 30)} if size > 30 else {}
     return line_of({"id": "@ID@", "type": kind, "tenant": tenant, "data": data})
 
 

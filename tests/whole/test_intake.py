@@ -57,7 +57,7 @@ def test_garbage_is_answered_by_name_and_never_ends_the_connection(daemon: Daemo
         producer.write(b"\n\r\n  \n".replace(b"  ", b"") + b'{"type":"crlf","data":{}}\r\n')
         assert producer.answer()["ok"]
     assert daemon.sql("SELECT count(*) FROM event") == [(len(BAD_LINES) + 1,)]
-    assert daemon.log_lines("event.rejected")
+    daemon.wait_log("event.rejected")
 
 
 def test_the_tail_of_a_too_long_line_is_never_an_event(daemon: Daemon) -> None:

@@ -18,12 +18,12 @@ CONCURRENCY = 16
 UNCOMMITTED = 512
 TYPES = ("stt.jobs.completed", "stt.jobs.failed", "tts.jobs.completed")
 
-#: Endpoints that get there in the end: path, what they subscribe to, what that matches.
+#: Endpoints that get there in the end: path, name, what they subscribe to, what that matches.
 HEALTHY = {
-    "/ok/all": ([], TYPES),
-    "/ok/stt": (["stt.**"], TYPES[:2]),
-    "/slow/15/tts": (["tts.jobs.*"], TYPES[2:]),
-    "/flaky/30/failed": (["*.jobs.failed"], TYPES[1:2]),
+    "/ok/all": ("all", [], TYPES),
+    "/ok/stt": ("stt", ["stt.**"], TYPES[:2]),
+    "/slow/15/tts": ("tts", ["tts.jobs.*"], TYPES[2:]),
+    "/flaky/30/failed": ("failed", ["*.jobs.failed"], TYPES[1:2]),
 }
 
 
@@ -34,12 +34,13 @@ def test_no_kill_loses_an_acknowledged_event(daemon: Daemon, receiver: Receiver,
     chance = random.Random(seed)
     daemon.start()
     retry = {"delays_s": [0.05] * 60, "jitter": 0.2}
-    for path, (events, _) in HEALTHY.items():
-        daemon.endpoint(receiver.url(path), name=path, events=events, concurrency=CONCURRENCY, retry=retry)
+    for path, (name, events, _) in HEALTHY.items():
+        daemon.endpoint(receiver.url(path), name=name, events=events, concurrency=CONCURRENCY, retry=retry)
     daemon.endpoint("http://127.0.0.1:1/dead", name="dead", events=["stt.jobs.completed"])
     daemon.term()
-    lanes = dict(daemon.sql("SELECT name, lane FROM endpoint"))
-    doubles = Doubles(daemon, receiver, {path: lanes[path] for path in HEALTHY if path.startswith("/ok")})
+    by_name = dict(daemon.sql("SELECT name, lane FROM endpoint"))
+    lanes = {path: by_name[name] for path, (name, _, _) in HEALTHY.items()}
+    doubles = Doubles(daemon, receiver, {path: lane for path, lane in lanes.items() if path.startswith("/ok")})
 
     with clients(daemon, CLIENTS, TYPES) as running:
         for _ in range(KILLS_LONG if long else KILLS):
@@ -48,7 +49,7 @@ def test_no_kill_loses_an_acknowledged_event(daemon: Daemon, receiver: Receiver,
         daemon.start()
     assert not any(client.is_alive() for client in running), "a client got no answer to the end"
     assert [problem for client in running for problem in client.problems] == []
-    healthy = ",".join(str(lanes[path]) for path in HEALTHY)
+    healthy = ",".join(str(lane) for lane in lanes.values())
 
     def owed() -> list[tuple[object, ...]]:
         return daemon.sql(f"SELECT lane, count(*) FROM owed WHERE lane IN ({healthy}) GROUP BY lane")
@@ -56,7 +57,7 @@ def test_no_kill_loses_an_acknowledged_event(daemon: Daemon, receiver: Receiver,
     wait_until(lambda: not owed(), 300 if long else 90, lambda: f"owed: {owed()}\n{daemon.tail()}", poll_s=0.2)
 
     acked = {key: kind for client in running for key, kind in client.acked.items()}
-    for path, (_, types) in HEALTHY.items():
+    for path, (_, _, types) in HEALTHY.items():
         seen = receiver.seen(path)
         missing = [key for key, kind in acked.items() if kind in types and key not in seen]
         assert not missing, f"{len(missing)} acked events never came to {path}: {missing[:5]}"

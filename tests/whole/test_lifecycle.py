@@ -8,7 +8,6 @@ import time
 import pytest
 from tests.harness.daemon import Daemon
 from tests.harness.receiver_client import Receiver
-from tests.harness.waiting import wait_until
 
 pytestmark = pytest.mark.whole
 
@@ -23,7 +22,7 @@ def test_sigterm_lets_what_is_in_flight_end_and_starts_nothing_more(daemon: Daem
     receiver.wait_for("/hang/a", open_=1)
     opened = receiver.path("/hang/a")["open"]
     daemon.signal(signal.SIGTERM)
-    wait_until(lambda: daemon.log_lines("daemon.stopping"), 10, daemon.tail)
+    daemon.wait_log("daemon.stopping")
     assert receiver.release() == opened
     assert daemon.wait() == 0
     assert receiver.path("/hang/a")["requests"] == opened, "a stopping daemon starts nothing"
@@ -59,7 +58,7 @@ def test_a_second_sigterm_stops_at_once(daemon: Daemon, receiver: Receiver) -> N
     daemon.emit(id="e")
     receiver.wait_for("/hang/a", open_=1)
     daemon.signal(signal.SIGTERM)
-    wait_until(lambda: daemon.log_lines("daemon.stopping"), 10, daemon.tail)
+    daemon.wait_log("daemon.stopping")
     daemon.signal(signal.SIGTERM)
     assert daemon.wait(30) == 0
     assert daemon.sql("SELECT count(*) FROM owed") == [(1,)]

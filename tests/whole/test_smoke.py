@@ -73,7 +73,7 @@ def test_an_event_arrives_signed_and_is_recorded(daemon: Daemon) -> None:
     assert headers["webhook-signature"] not in json.dumps(delivery)
     assert delivery["endpoint_id"] == endpoint["id"]
     assert uuid.UUID(delivery["id"]).version == 7
-    assert daemon.log_lines("delivery.succeeded")[0]["delivery_id"] == delivery["id"]
+    assert daemon.wait_log("delivery.succeeded")[0]["delivery_id"] == delivery["id"]
 
 
 def test_an_event_fans_out_to_matching_endpoints_of_its_tenant_alone(daemon: Daemon, receiver: Receiver) -> None:
