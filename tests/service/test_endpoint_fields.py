@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from tests.service.endpoint_world import World, open_world
 
+from ringback.service.endpoint_fields import Refusal
+
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
