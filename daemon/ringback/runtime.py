@@ -45,7 +45,8 @@ from ringback.store.worker import CommitStats
 from ringback.store.writer import Writer
 from ringback.transports.bind import AddressInUse, bind_unix, identity, unlink_if_ours
 from ringback.transports.http import HttpLimits, HttpSender
-from ringback.transports.unix_socket import EventsServer, SocketLimits
+from ringback.transports.line_connection import SocketLimits
+from ringback.transports.unix_socket import EventsServer
 
 #: sysexits(3): another daemon owns it, try later.
 EX_TEMPFAIL = 75

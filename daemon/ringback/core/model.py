@@ -72,7 +72,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     """When a failed delivery is tried again. Exactly one of the two forms is in use: ``delays_s`` if not None.
 
     ``delays_s``: gaps in seconds after each failure, so N gaps make N + 1 attempts; ``()`` is one attempt.
-    Else exponential: ``min(max_s, initial_s * factor ** (k - 1))`` after failure k, ``attempts`` in all, first included.
+    Else exponential: ``min(max_s, initial_s * factor ** (k - 1))`` after failure k, ``attempts`` in all, with the first.
     ``jitter``: each gap is multiplied by a number in [1 - jitter, 1 + jitter].
     """
 
@@ -238,7 +238,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class AttemptInfo(msgspec.Struct, frozen=True, array_like=True):
-    """What ``AttemptRecord.info`` holds (msgpack array; append only): enough to rebuild the request and show the answer.
+    """What ``AttemptRecord.info`` holds (msgpack array; append only): enough to rebuild the request, show the answer.
 
     ``digest`` is the first 16 bytes of SHA-256 over the body that was sent; ``revision`` the endpoint's at that time;
     ``encoder`` the dialect's encoder version; ``signed_at_ms`` what the timestamp header said.

@@ -318,7 +318,7 @@ class Dispatch:
 
     def _help(self, work: Awaitable[object]) -> None:
         """Run something beside the attempts; a bug in it ends the loop like one of theirs."""
-        task: asyncio.Task[object] = asyncio.ensure_future(work)  # type: ignore[assignment]
+        task: asyncio.Task[object] = asyncio.ensure_future(work)
         self._helpers.add(task)
         task.add_done_callback(self._helped)
 
