@@ -51,13 +51,18 @@ def list_(
     if as_json:
         print_json(page)
         return
-    from ringback.cli.tables import print_table, when  # noqa: PLC0415 - rich is slow to import
+    from ringback.cli.tables import Column, print_table, when  # noqa: PLC0415 - rich is slow to import
 
     rows = [
-        [d["id"], d["status"], d["attempt_count"], d["type"], when(d["created_at"]), d["event_id"], d["endpoint_id"]]
+        [d["id"], d["status"], d["attempt_count"], when(d["created_at"]), d["type"], d["event_id"], d["endpoint_id"]]
         for d in page["data"]
     ]
-    columns = ("ID", "STATUS", "TRIES", "TYPE", "CREATED", "EVENT", "ENDPOINT")
+    columns = (
+        *map(Column, ("ID", "STATUS", "TRIES", "CREATED")),
+        Column("TYPE", "elastic"),
+        Column("EVENT", "spare"),
+        Column("ENDPOINT", "spare"),
+    )
     print_table(columns, rows, "No deliveries.")
 
 

@@ -86,15 +86,17 @@ class Pipeline:
             self._free.release()  # a sender that waits must see the end
 
     def _count(self, told: dict[str, object]) -> None:
-        number = self._numbers.popleft() if self._numbers else 0  # `overloaded` comes unasked
+        error = told.get("error")
+        code = error.get("code") if isinstance(error, dict) else None
+        # a connection too many is told so unasked: that is no line's answer
+        number = self._numbers.popleft() if self._numbers and code != "overloaded" else 0
         if told.get("ok"):
             self.counts["duplicate" if told.get("duplicate") else "accepted"] += 1
             deliveries = told.get("deliveries")
             if not told.get("duplicate") and isinstance(deliveries, int):
                 self.counts["deliveries"] += deliveries
             return
-        error = told.get("error")
-        words = f"{error.get('code')}: {error.get('message')}" if isinstance(error, dict) else str(error)
+        words = f"{code}: {error.get('message')}" if isinstance(error, dict) else str(error)
         self.counts["rejected"] += number > 0
         self._tell(f"line {number}: {words}" if number else words)
 

@@ -44,10 +44,11 @@ def list_(
     if as_json:
         print_json(page)
         return
-    from ringback.cli.tables import print_table, when  # noqa: PLC0415 - rich is slow to import
+    from ringback.cli.tables import Column, print_table, when  # noqa: PLC0415 - rich is slow to import
 
-    rows = [[e["id"], e["tenant"], e["type"], when(e["created_at"])] for e in page["data"]]
-    print_table(("ID", "TENANT", "TYPE", "CREATED"), rows, "No events.")
+    rows = [[e["id"], when(e["created_at"]), e["tenant"], e["type"]] for e in page["data"]]
+    columns = (*map(Column, ("ID", "CREATED")), Column("TENANT", "elastic"), Column("TYPE", "elastic"))
+    print_table(columns, rows, "No events.")
 
 
 @event.command()

@@ -5,12 +5,15 @@ Must not know: where the values come from.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 PIPE_WIDTH = 1000
+GAP = 2
+WIDE = 160  # columns of a terminal that has room for everything
 _STYLES = {
     "active": "green",
     "succeeded": "green",
@@ -33,19 +36,40 @@ def console() -> Console:
     return found if found.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
-    """A table; without rows the sentence ``empty``. The first column is never cut: it is the one to copy."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for place, column in enumerate(columns):
-        table.add_column(
-            column, no_wrap=True, overflow="ellipsis" if place else "fold", min_width=36 if not place else 1
-        )
-    for row in rows:
-        table.add_row(*map(cell, row))
-    if table.row_count:
-        console().print(table)
-    else:
-        console().print(Text(empty))
+class Column(NamedTuple):
+    """A column: never cut (ids, states, times), or giving way, or shown on wide terminals only."""
+
+    name: str
+    kind: Literal["whole", "elastic", "spare"] = "whole"
+
+
+def print_table(columns: Sequence[Column], rows: Sequence[Sequence[object]], empty: str) -> None:
+    """A table; without rows the sentence ``empty``."""
+    out = console()
+    if not rows:
+        out.print(Text(empty))
+        return
+    shown = [place for place, column in enumerate(columns) if column.kind != "spare" or out.width >= WIDE]
+    cells = [[cell(row[place]) for place in shown] for row in rows]
+    needs = [max(len(columns[place].name), *(len(row[at]) for row in cells)) for at, place in enumerate(shown)]
+    elastic = [at for at, place in enumerate(shown) if columns[place].kind == "elastic"]
+    widths = _widths(needs, elastic, out.width - GAP * (len(shown) - 1))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    for place, width in zip(shown, widths, strict=True):
+        table.add_column(columns[place].name, no_wrap=True, overflow="ellipsis", width=width)
+    for row in cells:
+        table.add_row(*row)
+    out.print(table)
+
+
+def _widths(needs: Sequence[int], elastic: Sequence[int], room: int) -> list[int]:
+    """What each column gets: the whole ones all they need, the elastic ones fair shares of the rest."""
+    widths = list(needs)
+    room -= sum(need for at, need in enumerate(needs) if at not in elastic)
+    for done, at in enumerate(sorted(elastic, key=lambda at: needs[at])):
+        widths[at] = max(1, min(needs[at], room // (len(elastic) - done)))
+        room -= widths[at]
+    return widths
 
 
 def print_sheet(facts: Iterable[tuple[str, object]]) -> None:
