@@ -1,7 +1,7 @@
-"""The composition root: makes every part, starts them in order, stops them in order.
+"""The process: from the lock to the last commit, everything started and stopped in order.
 
-Role: the only place that knows all the parts. Start: lock, database, endpoints, lanes, sender, sockets, ready. Stop:
-intake, dispatch, attempts, writer, database (SEMANTICS, Process).
+Role: one run of the daemon. Start: lock, database, the parts (``assembly``), sockets, ready. Stop: intake, dispatch,
+attempts, writer, database (SEMANTICS, Process).
 Rules: no policy and no work of its own; one TaskGroup owns the loops; the writer runs outside it and is closed after
 it, so that the last results are on disk; whatever ends a loop ends the process.
 Must not know: formats, SQL, HTTP.
@@ -13,7 +13,6 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
@@ -21,32 +20,18 @@ import uvloop
 from ringback import __version__
 from ringback.api.app import serve
 from ringback.api.deps import Deps
+from ringback.assembly import Parts, assemble
 from ringback.config import Settings
-from ringback.core.egress import judge_address, parse_policy
-from ringback.core.events import EventLimits
-from ringback.core.schedule import Limits
 from ringback.kit.clock import Chance, Clock
 from ringback.kit.log import configure, get_logger
 from ringback.kit.sd_notify import find_listener, listen_fds, notify
 from ringback.kit.signals import StopSignals
 from ringback.kit.wake import WakeUp, run_turns
-from ringback.service.attempt import Attempts
-from ringback.service.dispatch import Dispatch
-from ringback.service.endpoints import EndpointDefaults, Endpoints
-from ringback.service.intake import Intake
-from ringback.service.janitor import DAY_MS, Janitor, Keep
-from ringback.store.database import Database, open_state
-from ringback.store.endpoints import EndpointReads
+from ringback.store.database import open_state
 from ringback.store.errors import StateError, StateLocked
-from ringback.store.history import HistoryReads
-from ringback.store.queue import QueueReads
-from ringback.store.reader import DISPATCH_TIMEOUT_S, Reader, ReadPool
 from ringback.store.worker import CommitStats
 from ringback.store.writer import Writer
 from ringback.transports.bind import AddressInUse, bind_unix, identity, unlink_if_ours
-from ringback.transports.http import HttpLimits, HttpSender
-from ringback.transports.line_connection import SocketLimits
-from ringback.transports.unix_socket import EventsServer
 
 #: sysexits(3): another daemon owns it, try later.
 EX_TEMPFAIL = 75
@@ -81,18 +66,6 @@ def _last_words(problem: Exception, code: int) -> int:
     return code
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What the loops are made of."""
-
-    endpoints: Endpoints
-    dispatch: Dispatch
-    janitor: Janitor
-    intake: Intake
-    events: EventsServer
-    deps: Deps
-
-
 class _Daemon:
     """One run of the daemon."""
 
@@ -122,98 +95,15 @@ class _Daemon:
         try:
             await self._writer.start()
             async with contextlib.AsyncExitStack() as stack:
-                await self._serve(stack, await self._build(stack, database))
+                parts = await assemble(stack, settings, clock, self._chance, database, self._writer, self._ready)
+                await self._serve(stack, parts)
         finally:
             await self._writer.stop()
             database.close()
         _log.info("daemon.stopped", exit_code=self._exit)
         return self._exit
 
-    async def _build(self, stack: contextlib.AsyncExitStack, database: Database) -> _Parts:
-        """Make the parts and bring back what the table knows."""
-        settings, clock, writer, delivery = self._settings, self._clock, self._writer, self._settings.delivery
-        egress, ingest = settings.egress, settings.ingest
-        reader, pool = await Reader(database, DISPATCH_TIMEOUT_S).open(), await ReadPool(database).open()
-        stack.push_async_callback(reader.close)
-        stack.push_async_callback(pool.close)
-        reads, table = QueueReads(reader), EndpointReads(pool)
-        policy = parse_policy(egress.allow_http, egress.allow_networks, egress.deny_networks)
-        sender = HttpSender(
-            clock=clock,
-            judge_address=lambda address, scheme: judge_address(policy, address, scheme),
-            limits=HttpLimits(max_idle=delivery.max_idle_connections),
-            nameservers=delivery.nameservers,
-        )
-        await sender.start()
-        stack.push_async_callback(sender.stop)
-        defaults = settings.endpoint_defaults
-        endpoints = Endpoints(
-            writer=writer,
-            policy=policy,
-            defaults=EndpointDefaults(defaults.dialect, defaults.concurrency, delivery.timeout_s),
-            resolve=sender.resolve,
-            clock=clock,
-            chance=self._chance,
-        )
-        stored = await table.load_all()
-        endpoints.fill(stored)
-        attempts = Attempts(
-            sender=sender,
-            clock=clock,
-            chance=self._chance,
-            connect_timeout_s=delivery.connect_timeout_s,
-            max_response_bytes=delivery.max_response_bytes,
-            divert_to=delivery.divert_to,
-        )
-        limits = Limits(delivery.concurrency, delivery.max_body_bytes_in_flight)
-        dispatch = Dispatch(
-            limits=limits, endpoints=endpoints, reads=reads, writer=writer, attempts=attempts, clock=clock
-        )
-        janitor = Janitor(
-            board=dispatch.board,
-            endpoints=endpoints,
-            reads=reads,
-            writer=writer,
-            clock=clock,
-            keep=Keep(settings.retention.events_days * DAY_MS, settings.retention.attempts_days * DAY_MS),
-            in_flight=dispatch.in_flight,
-            kick=dispatch.kick,
-            deleted=[e.lane for e in stored if e.deleted_at_ms is not None],
-        )
-        endpoints.on_change(dispatch.changed)
-        endpoints.on_change(janitor.changed)
-        await dispatch.recover({lane: health.failing for lane, health in (await table.health()).items()})
-        intake = Intake(
-            matches=endpoints,
-            writer=writer,
-            dispatch=dispatch,
-            clock=clock,
-            chance=self._chance,
-            limits=EventLimits(max_event_bytes=ingest.max_event_bytes),
-        )
-        deps = Deps(
-            endpoints=endpoints,
-            reads=HistoryReads(pool),
-            revisions=table,
-            writer=writer,
-            intake=intake,
-            dispatch=dispatch,
-            clock=clock,
-            ready=self._ready,
-            max_event_bytes=ingest.max_event_bytes,
-            max_response_bytes=delivery.max_response_bytes,
-            divert_to=delivery.divert_to,
-        )
-        at_most = SocketLimits(
-            max_event_bytes=ingest.max_event_bytes,
-            max_unanswered=ingest.max_unanswered,
-            max_connections=ingest.max_connections,
-        )
-        events = EventsServer(intake, at_most, lambda name, keys: _log.info(name, **keys))
-        intake.on_pressure(lambda pressed: events.pause() if pressed else events.resume())
-        return _Parts(endpoints, dispatch, janitor, intake, events, deps)
-
-    async def _serve(self, stack: contextlib.AsyncExitStack, parts: _Parts) -> None:
+    async def _serve(self, stack: contextlib.AsyncExitStack, parts: Parts) -> None:
         """Listen, say ready, run the loops until a stop is asked for, drain."""
         inherited = listen_fds()
         await stack.enter_async_context(self._control(parts.deps, inherited))
@@ -238,7 +128,7 @@ class _Daemon:
             for loop in loops:
                 loop.cancel()
 
-    async def _drain(self, parts: _Parts) -> None:
+    async def _drain(self, parts: Parts) -> None:
         """Answer what was read, let requests in flight end, cut off what takes longer than the grace."""
         self._state = "draining"
         notify("STOPPING=1\nSTATUS=draining")
