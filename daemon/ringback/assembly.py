@@ -1,8 +1,8 @@
 """The composition root: makes every part and says who knows whom.
 
 Role: the only place that names all the parts; a function for each group of them.
-Rules: no policy and no work of its own, nothing listens or turns yet when it is done; what must be closed is pushed onto
-the caller's stack.
+Rules: no policy and no work of its own; nothing listens or turns yet when it is done; what must be closed is pushed
+onto the caller's stack.
 Must not know: formats, SQL, HTTP, signals.
 """
 
