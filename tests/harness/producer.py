@@ -8,7 +8,6 @@ import argparse
 import asyncio
 import json
 import random
-import socket
 import sys
 import time
 import uuid
@@ -18,6 +17,7 @@ from typing import Any, Self
 
 import orjson
 import uvloop
+from tests.harness.unix_http import connect_unix
 
 ANSWER_TIMEOUT_S = 60
 #: Lines on their way at once unless told otherwise: below the daemon's own limit on unanswered lines.
@@ -34,13 +34,7 @@ class Producer:
     """One blocking connection to the events socket; a context manager."""
 
     def __init__(self, path: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(timeout_s)
-        try:
-            self.socket.connect(path)
-        except OSError:
-            self.socket.close()
-            raise
+        self.socket = connect_unix(path, timeout_s)
         self._answers = self.socket.makefile("rb")
 
     def __enter__(self) -> Self:
@@ -89,10 +83,11 @@ class Load(asyncio.Protocol):
     Paced is an open loop: an event's time is when it was due, whether or not the connection took it then.
     """
 
-    def __init__(self, count: int, rate: float, window: int, template: bytes, *, random_ids: bool, prefix: str) -> None:
-        self.count, self.rate, self.window = count, rate, window
-        self.head, self.tail = template.split(b"@ID@")
-        self.random_ids, self.prefix = random_ids, prefix
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.count, self.rate, self.window = given.count, given.rate, given.window
+        self.head, self.tail = template(given.tenant, given.bytes).split(b"@")
+        self.type, self.spread = given.type.encode(), given.spread
+        self.random_ids, self.prefix = given.random_ids, given.prefix
         self.ids: list[str] = []
         self.sent_ns: list[int] = []
         self.acked_ns: list[int] = []
@@ -156,7 +151,8 @@ class Load(asyncio.Protocol):
             key = uuid.UUID(int=random.getrandbits(128)).hex if self.random_ids else f"{self.prefix}{n}"
             self.ids.append(key)
             self.sent_ns.append(now)
-            parts.append(b"%b%b%b" % (self.head, key.encode(), self.tail))
+            kind = b"%b.%d" % (self.type, random.randrange(self.spread)) if self.spread else self.type
+            parts.append(b'%b"id":"%b","type":"%b"%b' % (self.head, key.encode(), kind, self.tail))
         self.transport.write(b"".join(parts))
 
     def summary(self) -> dict[str, Any]:
@@ -179,20 +175,16 @@ def quantile(ordered: list[float], q: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * q))] if ordered else 0.0
 
 
-def template(kind: str, tenant: str, size: int) -> bytes:
-    """An event's line with ``@ID@`` for its id and about ``size`` bytes of data."""
+def template(tenant: str, size: int) -> bytes:
+    """An event's line with ``@`` for its id and type, and about ``size`` bytes of data."""
     data = {"job_id": "8c35", "text": "x" * (size - 30)} if size > 30 else {}
-    return line_of({"id": "@ID@", "type": kind, "tenant": tenant, "data": data})
+    return line_of({"tenant": tenant, "@": 0, "data": data}).replace(b'"@":0', b"@")
 
 
 async def load(given: argparse.Namespace) -> Load:
     """Run one load to its end."""
     loop = asyncio.get_running_loop()
-    line = template(given.type, given.tenant, given.bytes)
-    _, protocol = await loop.create_unix_connection(
-        lambda: Load(given.count, given.rate, given.window, line, random_ids=given.random_ids, prefix=given.prefix),
-        given.socket,
-    )
+    _, protocol = await loop.create_unix_connection(lambda: Load(given), given.socket)
     await asyncio.wait_for(protocol.done, given.timeout_s)
     return protocol
 
@@ -206,6 +198,7 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=WINDOW)
     parser.add_argument("--bytes", type=int, default=1024)
     parser.add_argument("--type", default="stt.jobs.completed")
+    parser.add_argument("--spread", type=int, default=0, help="append a random number below this to the type")
     parser.add_argument("--tenant", default="default")
     parser.add_argument("--prefix", default="e")
     parser.add_argument("--random-ids", action="store_true")

@@ -10,7 +10,7 @@ shares no code with the daemon. The first path segment says how to answer; a fre
     /hang/…          no answer until ``/_release``   /close/…          closes without an answer
     /gate/…          200, or what ``/_gate`` set     /retry-after/S/…  503 with Retry-After once per id, then 200
 
-Control: ``/_stats``, ``/_seen?path``, ``/_reset``, ``/_release``, ``/_gate?status``; answers are JSON.
+Control: ``/_stats``, ``/_seen?path``, ``/_arrivals``, ``/_reset``, ``/_release``, ``/_gate?status``; answers are JSON.
 It is lean (one parse of the head, no task per request) so that a benchmark measures the daemon, not this.
 """
 
@@ -121,26 +121,40 @@ class Receiver:
 
     def control(self, name: str, argument: str) -> Any:
         """Answer one control request; an unknown one is an error text."""
-        if name == "_stats":
-            return self._stats()
-        if name == "_seen":
-            log = self.paths.get(argument, PathLog())
-            return {key: [s.count, s.good, s.sha256, s.first_ns, s.last_ns] for key, s in log.ids.items()}
-        if name == "_reset":
-            self.paths.clear()
-            self.first_ns = self.last_ns = 0
-            return {}
-        if name == "_gate":
-            self.gate = int(argument)
-            return {}
-        if name == "_release":
-            released, self.held = self.held, []
-            for connection, log in released:
-                connection.answer(OK, log)
-            return {"released": len(released)}
-        return {"error": f"no such control: {name}"}
+        answers: dict[str, Callable[[str], Any]] = {
+            "_stats": self._stats,
+            "_seen": self._seen,
+            "_arrivals": self._arrivals,
+            "_reset": self._reset,
+            "_gate": self._gate,
+            "_release": self._release,
+        }
+        answer = answers.get(name)
+        return {"error": f"no such control: {name}"} if answer is None else answer(argument)
 
-    def _stats(self) -> dict[str, Any]:
+    def _seen(self, path: str) -> Any:
+        log = self.paths.get(path, PathLog())
+        return {key: [s.count, s.good, s.sha256, s.first_ns, s.last_ns] for key, s in log.ids.items()}
+
+    def _arrivals(self, _: str) -> Any:
+        return {key: s.first_ns for log in self.paths.values() for key, s in log.ids.items()}
+
+    def _reset(self, _: str) -> Any:
+        self.paths.clear()
+        self.first_ns = self.last_ns = 0
+        return {}
+
+    def _gate(self, status: str) -> Any:
+        self.gate = int(status)
+        return {}
+
+    def _release(self, _: str) -> Any:
+        released, self.held = self.held, []
+        for connection, log in released:
+            connection.answer(OK, log)
+        return {"released": len(released)}
+
+    def _stats(self, _: str) -> dict[str, Any]:
         paths = {
             path: {
                 "requests": log.requests,

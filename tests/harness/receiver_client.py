@@ -73,6 +73,10 @@ class Receiver:
         """What came at one path, by webhook-id."""
         return {key: Seen(*values) for key, values in self._ask(f"/_seen?{quote(path)}").items()}
 
+    def arrivals(self) -> dict[str, int]:
+        """When each id first arrived, at whatever path (nanoseconds of the wall clock)."""
+        return self._ask("/_arrivals")
+
     def reset(self) -> None:
         """Forget everything."""
         self._ask("/_reset")

@@ -3,7 +3,24 @@
 import http.client
 import json
 import socket
+import struct
 from typing import Any
+
+
+def connect_unix(path: str, timeout_s: float) -> socket.socket:
+    """A connected socket whose every wait is bounded, also the one for room in the listener's queue.
+
+    A socket with Python's own timeout doesn't wait for that room: connect fails at once with EAGAIN.
+    """
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(timeout_s), 0))
+        sock.connect(path)
+    except OSError:
+        sock.close()
+        raise
+    sock.settimeout(timeout_s)
+    return sock
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -15,13 +32,7 @@ class UnixConnection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         """Connect to the path instead of a host."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        try:
-            self.sock.connect(self._path)
-        except OSError:
-            self.sock.close()
-            raise
+        self.sock = connect_unix(self._path, self.timeout)
 
 
 def request_json(connection: http.client.HTTPConnection, method: str, path: str, body: Any = None) -> tuple[int, Any]:
