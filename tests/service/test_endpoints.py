@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import structlog
 from tests.service.endpoint_world import URL, World, open_world
 
 from ringback.core.egress import parse_policy
@@ -253,3 +254,36 @@ async def test_effective_values(world: World) -> None:
     made = await world.make(concurrency=2, timeout_s=1.5, retry={"initial_s": 1, "attempts": 3})
     own = world.endpoints.effective(made.endpoint)
     assert (own.concurrency, own.timeout_s, own.retry.delays_s, own.retry.attempts) == (2, 1.5, None, 3)
+
+
+async def test_a_tenant_has_a_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond it a create is refused by name, until one is deleted; other tenants aren't touched."""
+    monkeypatch.setattr("ringback.service.endpoints.MAX_ENDPOINTS_PER_TENANT", 2)
+    first = await world.make()
+    await world.make()
+    refused = await world.endpoints.create({"url": URL})
+    assert isinstance(refused, Refusal)
+    assert refused.code == "too_many_endpoints"
+    await world.make(tenant="acme")
+    await world.endpoints.delete(first.endpoint.id)
+    await world.make()
+
+
+async def test_what_the_log_says(world: World) -> None:
+    """Each change is a line with the endpoint's id; no secret and no query of its url is in it."""
+    with structlog.testing.capture_logs() as lines:
+        made = await world.make(url="https://hooks.example.com/in?token=abc", secret="")
+        await world.endpoints.pause(made.endpoint.id)
+        await world.endpoints.resume(made.endpoint.id)
+        await world.endpoints.disable(made.endpoint.lane, "gone")
+        await world.change(made, {"secret": None})
+        await world.endpoints.delete(made.endpoint.id)
+    assert [line["event"] for line in lines] == [
+        "endpoint.created", "endpoint.paused", "endpoint.activated", "endpoint.disabled", "endpoint.changed",
+        "endpoint.deleted",
+    ]  # fmt: skip
+    assert {line["endpoint_id"] for line in lines} == {made.endpoint.id}
+    assert lines[0]["signed"] is False
+    assert lines[3]["reason"] == "gone"
+    assert "abc" not in str(lines)
+    assert "whsec" not in str(lines)

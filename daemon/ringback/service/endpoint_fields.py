@@ -14,6 +14,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ringback import dialects
+from ringback.config.settings import PLANNED_DIALECTS
 from ringback.core import egress, headers, matching, retry
 from ringback.core.model import Endpoint, Rejection, RetryPolicy
 from ringback.dialects import Dialect
@@ -27,7 +28,6 @@ MIN_TIMEOUT_S = 0.1
 MAX_TIMEOUT_S = 600.0
 
 #: Named in CONTRACT, not built: refused as such, not as unknown.
-UNBUILT_DIALECTS = frozenset({"prosa", "deepva", "pulse", "azure-speech", "speechlive"})
 UNBUILT_HANDSHAKES = frozenset({"azure-speech", "graph", "cloudevents", "websub", "zoom"})
 UNBUILT_ORDERINGS = frozenset({"key", "strict"})
 BUILT_HANDSHAKES = ("none", "assumed")
@@ -172,7 +172,7 @@ def _shape(body: object) -> EndpointFields | list[Problem]:
 
 
 def _unknown_dialect(name: str) -> Problem:
-    if name in UNBUILT_DIALECTS:
+    if name in PLANNED_DIALECTS:
         return Problem(("dialect",), f"the dialect {name} is not supported yet", "not_supported")
     return Problem(("dialect",), f"there is no dialect {name!r}; there are: {', '.join(dialects.names())}")
 
