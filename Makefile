@@ -3,6 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# make install: everything below PREFIX but the configuration; DESTDIR stages it for a package.
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+LIBDIR = $(PREFIX)/lib/ringback
+PIP_INSTALL = "$(DESTDIR)$(LIBDIR)/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile
+UNITS := ringback.service ringback.socket ringback-control.socket
+
 .DEFAULT_GOAL := help
 
 help:  ## show this
@@ -50,7 +58,34 @@ lock: $(VENV)/.dev  ## renew both lock files from pyproject.toml
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --generate-hashes --python-version 3.11 --extra build pyproject.toml -o requirements/run.lock
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --generate-hashes --python-version 3.11 --extra build --extra dev pyproject.toml -o requirements/dev.lock
 
+install:  ## the daemon and its units below PREFIX (/usr/local), staged in DESTDIR
+	@case "$$($(PYTHON) -c 'import sys; print(sys.base_prefix)')/" in /root/*|/home/*) \
+	  echo "warning: $(PYTHON) lies in a home folder, which the unit may not see: use make install PYTHON=/usr/bin/python3" >&2;; esac
+	rm -rf "$(DESTDIR)$(LIBDIR)"
+	$(PYTHON) -m venv "$(DESTDIR)$(LIBDIR)"
+	$(PIP_INSTALL) --require-hashes -r requirements/run.lock
+	$(PIP_INSTALL) --no-deps --no-build-isolation .
+	"$(DESTDIR)$(LIBDIR)/bin/python" -m pip uninstall --quiet --yes --disable-pip-version-check hatchling editables setuptools
+	find "$(DESTDIR)$(LIBDIR)/bin" -mindepth 1 ! -name 'python*' -delete
+	"$(DESTDIR)$(LIBDIR)/bin/python" -m compileall -q -s "$(DESTDIR)" "$(DESTDIR)$(LIBDIR)/lib"
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(PREFIX)/lib/sysusers.d" \
+	  "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d" "$(DESTDIR)$(SYSCONFDIR)/ringback/endpoints.d"
+	sed 's|@LIBDIR@|$(LIBDIR)|' systemd/wrapper.in >"$(DESTDIR)$(PREFIX)/bin/ringback"
+	chmod 755 "$(DESTDIR)$(PREFIX)/bin/ringback"
+	for unit in $(UNITS); do \
+	  sed -e 's|/usr/local/bin/|$(PREFIX)/bin/|' -e 's|/etc/ringback/|$(SYSCONFDIR)/ringback/|' systemd/$$unit \
+	    >"$(DESTDIR)$(UNITDIR)/$$unit" && chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit" || exit 1; done
+	install -m 644 systemd/ringback.sysusers "$(DESTDIR)$(PREFIX)/lib/sysusers.d/ringback.conf"
+	install -m 644 systemd/ringback.tmpfiles "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/ringback.conf"
+	test -e "$(DESTDIR)$(SYSCONFDIR)/ringback/ringback.toml" || \
+	  install -m 644 config/ringback.toml "$(DESTDIR)$(SYSCONFDIR)/ringback/ringback.toml"
+
+uninstall:  ## remove what install put there; configuration and state stay
+	rm -rf "$(DESTDIR)$(LIBDIR)"
+	rm -f "$(DESTDIR)$(PREFIX)/bin/ringback" $(foreach unit,$(UNITS),"$(DESTDIR)$(UNITDIR)/$(unit)") \
+	  "$(DESTDIR)$(PREFIX)/lib/sysusers.d/ringback.conf" "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/ringback.conf"
+
 clean:  ## remove what the targets made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-.PHONY: help demo test lint check check-long bench run format lock clean
+.PHONY: help demo test lint check check-long bench run format lock install uninstall clean
