@@ -381,15 +381,15 @@ def test_a_start_costs_the_same_with_many_lanes(lanes):
     for number in range(lanes):
         fill(board, proved(board, number), 1, first=number * 10)
     looked = 0
-    original = board._next_lane
+    original = board._turns._next_lane
 
-    def counting(tenant, group, **kwargs):
+    def counting(tenant, *args, **kwargs):
         nonlocal looked
         before = sum(map(len, tenant.rings))
-        lane = original(tenant, group, **kwargs)
+        lane = original(tenant, *args, **kwargs)
         looked += before - sum(map(len, tenant.rings))
         return lane
 
-    board._next_lane = counting
+    board._turns._next_lane = counting
     started = start_all(board)
     assert looked <= 2 * len(started) + 1

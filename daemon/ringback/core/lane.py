@@ -7,6 +7,7 @@ from collections import deque
 from enum import IntEnum
 
 from ringback.core.model import Owed
+from ringback.core.rate import Meter
 from ringback.core.window import Window
 
 #: Ids of each phase a healthy lane may hold; the rest stays in the table.
@@ -35,6 +36,7 @@ class Lane:
     ``next_timed_ms``: the earliest known due time of a row that is not here (wall clock), None if there is none.
     ``timed_left``: rows that are due already had to stay in the table; asked for when the timed queue is half empty.
     ``suspect``: silent for too long with a request out. ``heard_s``: when it last answered, or started from nothing.
+    ``meter``: its rate limits and what was taken of them; ``waits``: set aside until the next token comes.
     ``ring``: the class ring it waits in; ``counted``: the class its in-flight requests are counted under.
     """
 
@@ -47,6 +49,7 @@ class Lane:
         "heard_s",
         "in_flight",
         "known",
+        "meter",
         "missed",
         "next_timed_ms",
         "number",
@@ -59,6 +62,7 @@ class Lane:
         "timed",
         "timed_left",
         "timed_turn",
+        "waits",
         "window",
     )
 
@@ -84,6 +88,8 @@ class Lane:
         self.timed_turn = False
         self.ring: Rank | None = None
         self.counted = Rank.UNPROVED
+        self.meter: Meter | None = None
+        self.waits = False
 
     @property
     def waiting(self) -> int:
@@ -100,7 +106,9 @@ class Lane:
 
     def may_start(self) -> bool:
         """Whether the lane itself has something to start and room for it."""
-        return self.open and bool(self.fresh or self.timed) and self.in_flight < min(self.cap, int(self.window.size))
+        if self.waits or not self.open or not (self.fresh or self.timed):
+            return False
+        return self.in_flight < min(self.cap, int(self.window.size))
 
     def window_items(self) -> int:
         """How many ids of each phase it may hold."""

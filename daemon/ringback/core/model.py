@@ -72,7 +72,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     """When a failed delivery is tried again. Exactly one of the two forms is in use: ``delays_s`` if not None.
 
     ``delays_s``: gaps in seconds after each failure, so N gaps make N + 1 attempts; ``()`` is one attempt.
-    Else exponential: ``min(max_s, initial_s * factor ** (k - 1))`` after failure k, ``attempts`` in all, with the first.
+    Else exponential: ``min(max_s, initial_s * factor ** (k - 1))`` after failure k, ``attempts`` in all.
     ``jitter``: each gap is multiplied by a number in [1 - jitter, 1 + jitter].
     """
 
@@ -84,12 +84,35 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     jitter: float = 0.2
 
 
+class RateLimit(msgspec.Struct, frozen=True):
+    """At most ``requests`` starts in any ``per_s`` seconds."""
+
+    requests: int
+    per_s: float
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """What the latest handshake left. ``renew_at_ms``: when it must be made again, None never.
+
+    ``per_min``: requests a minute the receiver allows, None without a limit. ``origin``: what it allowed, sent with
+    every delivery. ``consent``: hex SHA-256 of the token by which it may still consent, until ``consent_until_ms``.
+    """
+
+    proved_at_ms: int | None = None
+    renew_at_ms: int | None = None
+    per_min: int | None = None
+    origin: str | None = None
+    consent: str | None = None
+    consent_until_ms: int | None = None
+
+
 class Endpoint(msgspec.Struct, frozen=True):
     """A receiver. None in ``concurrency``, ``timeout_s``, ``retry`` means: the default of settings or dialect.
 
     ``lane`` is the row number of the endpoint, the key of its queue. ``secrets`` are newest first.
     ``below`` is the status a pause returns to. ``revision`` counts changes that change what is sent (url, headers,
-    options, secret). ``headers`` are sent as they stand. ``declared``: owned by a configuration file.
+    options, secret). ``headers`` are sent as they stand. ``declared``: owned by a configuration file. ``proof`` is what
+    its handshake left.
     """
 
     lane: int
@@ -117,6 +140,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     metadata: dict[str, str] = {}
     declared: bool = False
     deleted_at_ms: int | None = None
+    rate_limit: RateLimit | None = None
+    proof: Proof | None = None
 
 
 class DeliveryState(IntEnum):

@@ -14,7 +14,7 @@ Rules, in the order they are asked (SEMANTICS, Isolation):
 3. Reserve: the last eighth of the slots goes only to idle lanes of tenants below their fair share, so that a tenant
    with 2,000 endpoints can't own all of them, nor busy lanes keep an idle one waiting.
 4. Turns: classes take turns, tenants within a class, lanes within a tenant, fresh and due-again within a lane.
-5. Lane: at most ``floor(window)`` in flight, never above the endpoint's cap.
+5. Lane: at most ``floor(window)`` in flight, never above the endpoint's cap, never faster than its rate limits.
 
 What this can't do: when more proved lanes than there are slots fall silent in the same moment, their requests hold the
 slots until their deadline, once; from then on they count as failing.
@@ -26,14 +26,14 @@ from collections import deque
 
 import msgspec
 
+from ringback.core import rate
 from ringback.core.lane import WEAK_WINDOW, Lane, Rank
-from ringback.core.model import Owed, Phase
+from ringback.core.model import Owed, Phase, RateLimit
+from ringback.core.turns import FAILING, GROUPS, Tenant, Turns
 from ringback.core.window import Signal, after
 
 #: A lane with a request out and no answer for this long counts as failing until it answers well (seen within twice it).
 SUSPECT_AFTER_S = 2.0
-#: How many tenants at or above their fair share are passed over in one pick; the next pick goes on behind them.
-SCAN_LIMIT = 16
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -53,26 +53,6 @@ class Started(msgspec.Struct, frozen=True):
     lane: Lane
 
 
-#: The group of each class; groups take turns. Idle and busy lanes are one, so that a tenant has one turn, not two.
-_GROUP = (0, 0, 1, 2)
-_GROUPS = 3
-_FAILING = _GROUP[Rank.FAILING]
-
-
-class _Tenant:
-    """A tenant's lanes waiting for their turn, a ring for each class; ``queued`` by group."""
-
-    __slots__ = ("busy_turn", "in_flight", "lanes", "name", "queued", "rings")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.in_flight = 0
-        self.lanes = 0
-        self.rings: tuple[deque[Lane], ...] = tuple(deque() for _ in Rank)
-        self.queued = [False] * _GROUPS
-        self.busy_turn = False
-
-
 class Board:
     """All lanes, and the one place that decides whose turn it is."""
 
@@ -85,9 +65,8 @@ class Board:
         self.uncommitted = 0
         #: lanes that may want a refill; the dispatcher empties it
         self.thirsty: dict[int, Lane] = {}
-        self._tenants: dict[str, _Tenant] = {}
+        self._turns = Turns()
         self._active_tenants = 0
-        self._rings: tuple[deque[_Tenant], ...] = tuple(deque() for _ in range(_GROUPS))
         self._slots = [0] * len(Rank)
         self._bytes = [0] * len(Rank)
         self._ages: deque[tuple[float, Lane]] = deque()
@@ -97,25 +76,26 @@ class Board:
 
     # -- what the dispatcher tells -----------------------------------------------------------------------------------
 
-    def lane(self, number: int, tenant: str, cap: int) -> Lane:
-        """The lane of that number, made if need be, with this cap from now on."""
+    def lane(self, number: int, tenant: str, cap: int, rates: tuple[RateLimit, ...] = ()) -> Lane:
+        """The lane of that number, made if need be, with this cap and these rates from now on."""
         lane = self.lanes.get(number)
         if lane is None:
             lane = self.lanes[number] = Lane(number, tenant, cap)
-            if tenant not in self._tenants:
-                self._tenants[tenant] = _Tenant(tenant)
-            self._tenants[tenant].lanes += 1
+            self._turns.join(lane)
         if lane.cap != cap:
             lane.cap = cap
-            self._queue(lane)
+            self._turns.queue(lane)
+        if (lane.meter.limits if lane.meter else ()) != rates:
+            lane.meter = rate.meter(rates, lane.meter)
+            self._turns.bring_back(lane)
+            self._turns.queue(lane)
         return lane
 
     def drop(self, lane: Lane) -> None:
         """Forget a lane whose endpoint is gone; what it has in flight still ends through ``ended``."""
         if self.lanes.pop(lane.number, None) is lane:
             self.close(lane)
-            self._tenants[lane.tenant].lanes -= 1
-            self._forget_if_empty(self._tenants[lane.tenant])
+            self._turns.leave(lane)
 
     def close(self, lane: Lane) -> None:
         """Stop starting from it and give its memory back: its rows wait in the table (held)."""
@@ -131,7 +111,7 @@ class Board:
         """Let it start again: what the table owes it has to be asked for."""
         lane.open = True
         self.look_again(lane)
-        self._queue(lane)
+        self._turns.queue(lane)
 
     def look_again(self, lane: Lane) -> None:
         """Rows may have appeared in the table that nobody handed off (a retry by hand, a start): ask for them."""
@@ -187,11 +167,11 @@ class Board:
         self.uncommitted += 1
         self._slots[lane.counted] -= 1
         self._bytes[lane.counted] -= size
-        tenant = self._tenants[lane.tenant]
+        tenant = self._turns.tenants[lane.tenant]
         tenant.in_flight -= 1
         if not tenant.in_flight:
             self._active_tenants -= 1
-            self._forget_if_empty(tenant)
+            self._turns.forget_if_empty(tenant)
         lane.window = after(lane.window, signal, lane.in_flight, lane.cap)
         lane.in_flight -= 1
         lane.bytes -= size
@@ -202,7 +182,7 @@ class Board:
         self._recount(lane)
         if lane.counted is Rank.FAILING:
             self.items -= lane.trim()
-        self._queue(lane)
+        self._turns.queue(lane)
 
     def settled(self, started: Started) -> None:
         """The result of an ended attempt is committed, or never will be: a refill may name this event again."""
@@ -216,21 +196,27 @@ class Board:
         if self.in_flight >= self.limits.slots or self.uncommitted >= self.limits.uncommitted:
             return None
         self._mark_suspects(now_s)
-        for step in range(2 * _GROUPS):  # twice: a lane found in the wrong ring may move to one that is past already
-            group = (self._next_group + step) % _GROUPS
-            if self._rings[group] and self._admits(group, now_s):
+        self._turns.wake(now_s)
+        for step in range(2 * GROUPS):  # twice: a lane found in the wrong ring may move to one that is past already
+            group = (self._next_group + step) % GROUPS
+            if self._turns.rings[group] and self._admits(group, now_s):
                 started = self._pick(group, now_s)
                 if started is not None:
-                    self._next_group = (group + 1) % _GROUPS
+                    self._next_group = (group + 1) % GROUPS
                     return started
         return None
 
     def wake_in_s(self, now_s: float) -> float | None:
-        """Seconds until time alone could let something start (the failing lanes' pace), or None."""
-        if not self._rings[_FAILING] or self.in_flight >= self.limits.slots:
+        """Seconds until time alone could let something start (the failing lanes' pace, a rate's token), or None."""
+        if self.in_flight >= self.limits.slots:
             return None
-        rate = self.limits.failing_starts_per_s
-        return max(0.0, (1.0 - self._pace - (now_s - self._pace_at_s) * rate) / rate)
+        waits = []
+        if self._turns.rings[FAILING]:
+            rate_s = self.limits.failing_starts_per_s
+            waits.append((1.0 - self._pace - (now_s - self._pace_at_s) * rate_s) / rate_s)
+        if (token_s := self._turns.next_s()) is not None:
+            waits.append(token_s - now_s)
+        return max(0.0, min(waits)) if waits else None
 
     def room(self, lane: Lane) -> tuple[int, int]:
         """How many fresh and timed ids a refill may bring; 0 while a queue is more than half full."""
@@ -256,21 +242,8 @@ class Board:
             lane.refilling.add(item.event)
         self.items += 1
         if lane.ring is None:
-            self._queue(lane)
+            self._turns.queue(lane)
         return True
-
-    def _queue(self, lane: Lane) -> None:
-        """Put a lane that may start into the ring of its class, and its tenant into that class's ring."""
-        if lane.ring is not None or not lane.may_start() or lane.number not in self.lanes:
-            return
-        rank = lane.rank()
-        tenant = self._tenants[lane.tenant]
-        lane.ring = rank
-        tenant.rings[rank].append(lane)
-        group = _GROUP[rank]
-        if not tenant.queued[group]:
-            tenant.queued[group] = True
-            self._rings[group].append(tenant)
 
     def _admits(self, group: int, now_s: float) -> bool:
         """Whether the group as a whole may hold one more, in slots, bytes and pace."""
@@ -281,7 +254,7 @@ class Board:
             return True
         if self.in_flight >= slots - self._reserve():
             return False
-        if group == _FAILING:
+        if group == FAILING:
             rate = self.limits.failing_starts_per_s
             self._pace = min(rate, self._pace + (now_s - self._pace_at_s) * rate)
             self._pace_at_s = now_s
@@ -298,43 +271,12 @@ class Board:
         return self.limits.slots // 8 if len(self.lanes) > 1 else 0
 
     def _pick(self, group: int, now_s: float) -> Started | None:
-        """Turn the group's ring until a lane can start; None when it is empty or only the reserve is left."""
-        ring = self._rings[group]
+        """Start the group's next lane; None when none of it may start."""
         reserve_only = self.in_flight >= self.limits.slots - self._reserve()
-        passed_over = 0
-        while ring and passed_over < SCAN_LIMIT:
-            tenant = ring.popleft()
-            if reserve_only and not self._below_fair_share(tenant):
-                ring.append(tenant)
-                passed_over += 1
-                continue
-            lane = self._next_lane(tenant, group, idle_only=reserve_only)
-            tenant.queued[group] = any(tenant.rings[rank] for rank in Rank if _GROUP[rank] == group)
-            if tenant.queued[group]:
-                ring.append(tenant)
-            if lane is not None:
-                return self._begin(lane, tenant, now_s)
-            passed_over += tenant.queued[group]
-        return None
+        picked = self._turns.pick(group, now_s, self._below_fair_share if reserve_only else None)
+        return self._begin(*picked, now_s) if picked else None
 
-    def _next_lane(self, tenant: _Tenant, group: int, *, idle_only: bool) -> Lane | None:
-        """The tenant's next lane of this group; those that changed class since they were queued move over."""
-        ranks: tuple[Rank, ...] = (Rank(group + 1),)
-        if group == 0:
-            tenant.busy_turn = not tenant.busy_turn
-            busy_first = tenant.busy_turn
-            ranks = (Rank.IDLE,) if idle_only else ((Rank.BUSY, Rank.IDLE) if busy_first else (Rank.IDLE, Rank.BUSY))
-        for rank in ranks:
-            lanes = tenant.rings[rank]
-            while lanes:
-                lane = lanes.popleft()
-                lane.ring = None
-                if lane.rank() is rank and lane.may_start() and lane.number in self.lanes:
-                    return lane
-                self._queue(lane)
-        return None
-
-    def _begin(self, lane: Lane, tenant: _Tenant, now_s: float) -> Started:
+    def _begin(self, lane: Lane, tenant: Tenant, now_s: float) -> Started:
         """Take the lane's next item: fresh and timed in turns, so that neither starves the other."""
         take_timed = bool(lane.timed) and (lane.timed_turn or not lane.fresh)
         item = lane.timed.popleft() if take_timed else lane.fresh.popleft()
@@ -352,6 +294,8 @@ class Board:
         self._recount(lane)
         lane.in_flight += 1
         lane.bytes += item.size
+        if lane.meter is not None:
+            lane.meter = rate.take(lane.meter, now_s)
         self._slots[lane.counted] += 1
         self._bytes[lane.counted] += item.size
         if lane.counted is Rank.FAILING:
@@ -359,12 +303,12 @@ class Board:
         if not lane.aged:
             lane.aged = True
             self._ages.append((now_s, lane))
-        self._queue(lane)
+        self._turns.queue(lane)
         return Started(item, lane)
 
-    def _below_fair_share(self, tenant: _Tenant) -> bool:
+    def _below_fair_share(self, tenant: Tenant) -> bool:
         """Whether a tenant may use the reserve: it holds less than an equal share; a lone tenant always may."""
-        if len(self._tenants) <= 1:
+        if len(self._turns.tenants) <= 1:
             return True
         return tenant.in_flight < self.limits.slots // max(2, self._active_tenants)
 
@@ -391,8 +335,3 @@ class Board:
                 self.items -= lane.trim()
             else:
                 ages.append((now_s, lane))
-
-    def _forget_if_empty(self, tenant: _Tenant) -> None:
-        """A tenant without lanes and requests is no tenant any more; fair shares must not count it."""
-        if not tenant.lanes and not tenant.in_flight and self._tenants.get(tenant.name) is tenant:
-            del self._tenants[tenant.name]
