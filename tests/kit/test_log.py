@@ -13,7 +13,7 @@ import structlog
 
 from ringback.kit import log as log_module
 from ringback.kit.clock import SystemClock
-from ringback.kit.log import MAX_LINE_BYTES, configure, get_logger
+from ringback.kit.log import MAX_LINE_BYTES, configure, get_logger, set_level
 
 NOW_MS = 1_795_000_000_123  # 2026-11-18T11:06:40.123Z
 
@@ -75,6 +75,27 @@ def test_levels_filter_and_are_named_as_usual(logged):
         "critical",
         "error",
     ]
+
+
+def test_the_level_can_change_while_loggers_are_in_use(logged):
+    """A logger that has logged before follows a change of the level in both directions, exceptions too."""
+
+    def act(log):
+        log.debug("a")
+        set_level("info")
+        log.debug("b")
+        log.info("c")
+        set_level("critical")
+        try:
+            raise ValueError
+        except ValueError:
+            log.exception("d")
+        set_level("debug")
+        log.debug("e")
+
+    assert [line["event"] for line in logged(act)] == ["a", "c", "e"]
+    with pytest.raises(ValueError, match="loud"):
+        set_level("loud")
 
 
 def test_an_unknown_level_is_refused(tmp_path):

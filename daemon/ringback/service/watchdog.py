@@ -37,7 +37,7 @@ class Commits(Protocol):
 
 
 def watchdog_s(env: Mapping[str, str], pid: int) -> float | None:
-    """The seconds the manager waits for a sign of life (``$WATCHDOG_USEC``); None if it doesn't, or means another pid."""
+    """Seconds the manager waits for a sign of life (``$WATCHDOG_USEC``); None: it doesn't, or means another pid."""
     text = env.get("WATCHDOG_USEC", "")
     meant = env.get("WATCHDOG_PID", "") in ("", str(pid))
     if not meant or not (text.isascii() and text.isdecimal()):
