@@ -44,6 +44,7 @@ class HostileServer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # lets the aborted transports go
 
     def url(self, path: str, host: str = "") -> str:
         """The URL that makes it do ``path``."""
@@ -65,6 +66,9 @@ class HostileServer:
                 keep = await self._one(reader, writer, connection, turn)
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # the client went away, as it may
+        except asyncio.CancelledError:
+            writer.transport.abort()  # close would wait for a client that may never read
+            raise
         finally:
             writer.close()
 

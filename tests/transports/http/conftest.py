@@ -66,7 +66,7 @@ async def server() -> AsyncIterator[HostileServer]:
 def post(sender: HttpSender, server: HostileServer) -> Post:
     """Post one delivery to a script of the receiver."""
 
-    async def send(path: str, timeout_s: float = 5.0, **changes: object) -> Outcome:
+    async def send(path: str, timeout_s: float = 10.0, **changes: object) -> Outcome:
         return await sender.send(request(server.url(path), **changes), timeout_s)
 
     return send

@@ -12,7 +12,7 @@ from tests.transports.http.helpers import request
 from ringback.core.egress import judge_address, parse_policy
 from ringback.core.model import OutcomeKind
 
-PATIENCE_S = 5.0
+PATIENCE_S = 10.0
 LOOPBACK_BUT_ONE = parse_policy(allow_http=False, allow_networks=["127.0.0.0/8"], deny_networks=["127.0.0.66/32"])
 
 

@@ -12,7 +12,7 @@ from tests.transports.http.helpers import request
 
 from ringback.core.model import OutcomeKind
 
-PATIENCE_S = 5.0
+PATIENCE_S = 10.0
 NOW = dt.datetime.now(dt.UTC)
 DAY = dt.timedelta(days=1)
 
