@@ -86,10 +86,7 @@ def test_the_level_can_change_while_loggers_are_in_use(logged):
         log.debug("b")
         log.info("c")
         set_level("critical")
-        try:
-            raise ValueError
-        except ValueError:
-            log.exception("d")
+        log.error("d", exc_info=True)
         set_level("debug")
         log.debug("e")
 

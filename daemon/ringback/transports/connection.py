@@ -27,12 +27,14 @@ class HeadOverrunError(Exception):
 class HttpConnection(ResponseHandler):
     """aiohttp's response protocol with a byte budget.
 
-    ``served`` counts the requests begun; ``wire_bytes`` what has come since the latest began.
+    ``served`` counts the requests begun; ``wire_bytes`` what has come since the latest began. ``epoch``: the pool's
+    when the connection was asked for.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, origin: Hashable, pool: "Pool") -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, origin: Hashable, pool: "Pool", epoch: int = 0) -> None:
         super().__init__(loop)
         self.origin = origin
+        self.epoch = epoch
         self.served = 0
         self.wire_bytes = 0
         self.parked = False
@@ -122,6 +124,15 @@ class Pool:
         self._of: dict[Hashable, list[HttpConnection]] = {}  # the same ones by origin, newest last
         self._open = 0
         self._sweep: asyncio.TimerHandle | None = None
+        self.epoch = 0  #: counts the times everything idle was closed; who was asked for in an earlier one isn't kept
+
+    def limit(self, max_idle: int) -> None:
+        """Keep at most so many from here on."""
+        self._max_idle = max_idle
+        while len(self._idle) > max_idle:
+            oldest = next(iter(self._idle))
+            self._remove(oldest)
+            oldest.close()
 
     @property
     def idle(self) -> int:
@@ -155,7 +166,8 @@ class Pool:
     def park(self, connection: HttpConnection) -> None:
         """Keep a connection whose response is complete; closes it if it isn't fit for another."""
         transport = connection.transport
-        if connection.should_close or transport is None or self._max_idle == 0:
+        fit = connection.epoch == self.epoch and not connection.should_close
+        if not fit or transport is None or self._max_idle == 0:
             connection.close()
             return
         if transport.get_write_buffer_size():
@@ -173,7 +185,8 @@ class Pool:
             self._sweep = loop.call_later(self._idle_timeout_s, self._close_expired)
 
     def close_idle(self) -> None:
-        """Close every idle connection."""
+        """Close every idle connection, and the busy ones once they are done."""
+        self.epoch += 1
         for connection in list(self._idle):
             self._remove(connection)
             connection.close()

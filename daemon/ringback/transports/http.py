@@ -94,8 +94,12 @@ class HttpSender:
         await self._resolver.stop()
 
     def close_idle(self) -> None:
-        """Close every idle connection: after a change of policy none may outlive it."""
+        """Close every idle connection, busy ones after their response: none may outlive a change of policy."""
         self._pool.close_idle()
+
+    def limit_idle(self, max_idle: int) -> None:
+        """Keep at most so many idle connections from here on."""
+        self._pool.limit(max_idle)
 
     async def resolve(self, host: str) -> list[str]:
         """Look a name up as a delivery would: its addresses as text, none if it doesn't resolve."""
@@ -154,7 +158,7 @@ class _Exchange:
                 if connection.wire_bytes:
                     raise
                 self.stage = "connecting again"
-        make = partial(HttpConnection, asyncio.get_running_loop(), origin, self._pool)
+        make = partial(HttpConnection, asyncio.get_running_loop(), origin, self._pool, self._pool.epoch)
         return await self._over(await self._dialer.dial(origin, request.connect_timeout_s, make), head)
 
     async def _over(self, connection: HttpConnection, head: bytes) -> Outcome:
