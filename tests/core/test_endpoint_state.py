@@ -134,19 +134,28 @@ def test_a_passed_challenge_activates(status):
 
 
 def test_a_failed_challenge_fails_with_its_reason():
-    """Pending becomes failed; failed again shows the newer reason; active stays what it was."""
+    """Pending and active (a renewal) become failed; failed again shows the newer reason."""
     failed = walk(endpoint(PENDING), (E.CHALLENGE_FAILED, "no echo"))
     assert shape(failed) == (FAILED, None, "no echo")
     assert shape(walk(failed, (E.CHALLENGE_FAILED, "timeout"))) == (FAILED, None, "timeout")
     assert apply(failed, E.CHALLENGE_FAILED, now_ms=LATER_MS, reason="no echo") is failed
-    assert walk(endpoint(), (E.CHALLENGE_FAILED, "timeout")).status is ACTIVE
+    assert shape(walk(endpoint(), (E.CHALLENGE_FAILED, "timeout"))) == (FAILED, None, "timeout")
+
+
+def test_a_challenge_by_hand_leaves_failed():
+    """Failed waits for the proof again, so that a restart resumes it; what is proved stays so until the answer."""
+    failed = endpoint(FAILED, handshake="zoom", status_reason="no echo")
+    assert shape(walk(failed, E.CHALLENGED)) == (PENDING, None, None)
+    assert walk(endpoint(), E.CHALLENGED).status is ACTIVE
+    beneath = walk(failed, E.PAUSE, E.CHALLENGED)
+    assert (beneath.status, beneath.below) == (PAUSED, PENDING)
 
 
 @pytest.mark.parametrize("status", [PENDING, ACTIVE, FAILED])
 def test_a_new_url_must_be_proved(status):
     """With a handshake a new url is pending again; without one it is active at once."""
-    assert walk(endpoint(status, handshake="zoom", status_reason="x"), E.URL_CHANGED).status is PENDING
-    assert walk(endpoint(status, handshake="none", status_reason="x"), E.URL_CHANGED).status is ACTIVE
+    assert walk(endpoint(status, handshake="zoom", status_reason="x"), E.PROOF_VOID).status is PENDING
+    assert walk(endpoint(status, handshake="none", status_reason="x"), E.PROOF_VOID).status is ACTIVE
 
 
 @pytest.mark.parametrize("stop", [E.PAUSE, E.DISABLE])
@@ -155,7 +164,7 @@ def test_proof_goes_on_beneath_a_stop(stop):
     stopped = walk(endpoint(PENDING, handshake="zoom"), stop)
     proved = walk(stopped, E.CHALLENGE_PASSED)
     assert (proved.status, proved.below) == (stopped.status, ACTIVE)
-    moved = walk(proved, E.URL_CHANGED)
+    moved = walk(proved, E.PROOF_VOID)
     assert (moved.status, moved.below) == (stopped.status, PENDING)
     failed = walk(moved, (E.CHALLENGE_FAILED, "no echo"))
     assert (failed.status, failed.below) == (stopped.status, FAILED)
@@ -206,12 +215,14 @@ class EndpointMachine(RuleBasedStateMachine):
             self.stop = DISABLED
         elif event is E.RESUME:
             self.stop = None
-        elif event is E.URL_CHANGED:
+        elif event is E.PROOF_VOID:
             self.proof = PENDING
         elif event is E.CHALLENGE_PASSED:
             self.proof = ACTIVE
-        elif self.proof is not ACTIVE:
+        elif event is E.CHALLENGE_FAILED:
             self.proof = FAILED
+        elif self.proof is FAILED:
+            self.proof = PENDING
 
     @invariant()
     def the_facts_agree(self):

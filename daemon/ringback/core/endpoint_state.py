@@ -1,6 +1,6 @@
 """An endpoint's states and the one table of its transitions.
 
-Role: what pause, resume, disable, a challenge's end and a new url make of an endpoint: endpoint in, endpoint out.
+Role: what pause, resume, disable, a challenge, its end and a new url make of an endpoint: endpoint in, endpoint out.
 Rules: proof (pending, active, failed) lies under the two stops (paused, disabled); a stop remembers in ``below`` what
 it covers, a challenge or a new url goes on beneath it, and only ``resume`` lifts it. So no way round leads an unproved
 endpoint to ``active``. What already holds is a no-op and answers the very same object.
@@ -29,9 +29,10 @@ class EndpointEvent(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     DISABLE = "disable"
+    CHALLENGED = "challenged"
     CHALLENGE_PASSED = "challenge_passed"
     CHALLENGE_FAILED = "challenge_failed"
-    URL_CHANGED = "url_changed"
+    PROOF_VOID = "proof_void"
 
 
 class Move(StrEnum):
@@ -56,42 +57,46 @@ TABLE: dict[EndpointStatus, dict[EndpointEvent, EndpointStatus | Move | Refused]
         EndpointEvent.PAUSE: _PAUSED,
         EndpointEvent.RESUME: Refused("conflict", "the endpoint is not proved yet; challenge it instead"),
         EndpointEvent.DISABLE: _DISABLED,
+        EndpointEvent.CHALLENGED: Move.STAY,
         EndpointEvent.CHALLENGE_PASSED: _ACTIVE,
         EndpointEvent.CHALLENGE_FAILED: _FAILED,
-        EndpointEvent.URL_CHANGED: Move.START,
+        EndpointEvent.PROOF_VOID: Move.START,
     },
     _ACTIVE: {
         EndpointEvent.PAUSE: _PAUSED,
         EndpointEvent.RESUME: Move.STAY,
         EndpointEvent.DISABLE: _DISABLED,
+        EndpointEvent.CHALLENGED: Move.STAY,
         EndpointEvent.CHALLENGE_PASSED: Move.STAY,
-        # it was proved once; a challenge that fails later may be an outage, and retries are what outages get
-        EndpointEvent.CHALLENGE_FAILED: Move.STAY,
-        EndpointEvent.URL_CHANGED: Move.START,
+        EndpointEvent.CHALLENGE_FAILED: _FAILED,
+        EndpointEvent.PROOF_VOID: Move.START,
     },
     _FAILED: {
         EndpointEvent.PAUSE: _PAUSED,
         EndpointEvent.RESUME: Refused("conflict", "the endpoint failed its proof; challenge it or give it a new url"),
         EndpointEvent.DISABLE: _DISABLED,
+        EndpointEvent.CHALLENGED: _PENDING,
         EndpointEvent.CHALLENGE_PASSED: _ACTIVE,
         EndpointEvent.CHALLENGE_FAILED: _FAILED,
-        EndpointEvent.URL_CHANGED: Move.START,
+        EndpointEvent.PROOF_VOID: Move.START,
     },
     _PAUSED: {
         EndpointEvent.PAUSE: Move.STAY,
         EndpointEvent.RESUME: Move.UNCOVER,
         EndpointEvent.DISABLE: _DISABLED,
+        EndpointEvent.CHALLENGED: Move.BENEATH,
         EndpointEvent.CHALLENGE_PASSED: Move.BENEATH,
         EndpointEvent.CHALLENGE_FAILED: Move.BENEATH,
-        EndpointEvent.URL_CHANGED: Move.BENEATH,
+        EndpointEvent.PROOF_VOID: Move.BENEATH,
     },
     _DISABLED: {
         EndpointEvent.PAUSE: Refused("conflict", "the endpoint is disabled and gets nothing; resume it first"),
         EndpointEvent.RESUME: Move.UNCOVER,
         EndpointEvent.DISABLE: Move.STAY,
+        EndpointEvent.CHALLENGED: Move.BENEATH,
         EndpointEvent.CHALLENGE_PASSED: Move.BENEATH,
         EndpointEvent.CHALLENGE_FAILED: Move.BENEATH,
-        EndpointEvent.URL_CHANGED: Move.BENEATH,
+        EndpointEvent.PROOF_VOID: Move.BENEATH,
     },
 }
 

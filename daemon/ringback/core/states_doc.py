@@ -65,8 +65,8 @@ STEP_WORDS: dict[Step, str] = {
 ENDPOINT_WORDS: dict[EndpointStatus, StateWords] = {
     EndpointStatus.PENDING: StateWords(
         "Not proved yet. What it is owed is held.",
-        "The row. A challenge that was under way is forgotten.",
-        "A challenge, again; a receiver may see it twice.",
+        "The row. A challenge that was under way is forgotten; a consent that may still come by the callback is not.",
+        "The start: every pending endpoint is challenged again, with a new token; a receiver may be asked twice.",
     ),
     EndpointStatus.ACTIVE: StateWords(
         "Proved, or its handshake asks nothing. The only state in which attempts start.",
@@ -94,9 +94,10 @@ EVENT_WORDS: dict[EndpointEvent, str] = {
     EndpointEvent.PAUSE: "by hand",
     EndpointEvent.RESUME: "by hand",
     EndpointEvent.DISABLE: "by policy: a 410, or a declaration that is gone",
+    EndpointEvent.CHALLENGED: "by hand: it is to be challenged again",
     EndpointEvent.CHALLENGE_PASSED: "the receiver proved itself",
-    EndpointEvent.CHALLENGE_FAILED: "it did not",
-    EndpointEvent.URL_CHANGED: "PATCH with a `url`",
+    EndpointEvent.CHALLENGE_FAILED: "it did not, after all its tries",
+    EndpointEvent.PROOF_VOID: "a new `url`, another `handshake`, or a new secret where the handshake is keyed by it",
 }
 
 _HEAD = """\
@@ -133,8 +134,9 @@ it covers; challenges and new urls go on beneath it, and only `resume` lifts it.
 starts `active` if its handshake asks nothing ({_UNASKED}), else `pending`.
 
 `disable` of a paused endpoint wins, because its reason must be seen: an attempt in flight at the pause may answer 410.
-One `resume`, by hand, then lifts both. A challenge that fails on an active endpoint changes nothing: it was proved, and
-what follows may be an outage. DELETE is no state but a mark on the row: nothing leads back.
+One `resume`, by hand, then lifts both. A renewal that fails after all its tries takes the proof away: what is owed is
+held, not lost. A first challenge has three tries within seconds, a renewal six within hours. DELETE is no state but a
+mark on the row: nothing leads back.
 """
 
 

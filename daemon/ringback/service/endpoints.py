@@ -219,7 +219,7 @@ class Endpoints(Snapshot):
             members["handshake"] = dialect.handshake
         new = msgspec.structs.replace(old, **members)
         if judged.target is not None:
-            moved = endpoint_state.apply(new, EndpointEvent.URL_CHANGED, now_ms=now_ms)
+            moved = endpoint_state.apply(new, EndpointEvent.PROOF_VOID, now_ms=now_ms)
             new = new if isinstance(moved, endpoint_state.Refused) else moved
         if new == old:
             return Changed(old, warnings)
