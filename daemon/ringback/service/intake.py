@@ -4,7 +4,7 @@ Role: the one way in, whatever the transport. Parse, match, hand to the writer; 
 producer first and tell the dispatcher second.
 Rules: nothing is acknowledged before its commit; when more waits for the disk than ``BACKLOG_HIGH`` the transports stop
 reading, so the producer blocks and nothing is refused.
-Must not know: sockets, SQL, what a lane does with an event.
+Must not know: sockets, files, SQL, what a lane does with an event.
 """
 
 from collections.abc import Callable
@@ -20,6 +20,9 @@ from ringback.store.writer import Writer
 #: Rows and bytes waiting for the disk at which the transports stop reading, and at which they go on.
 BACKLOG_HIGH_ROWS, BACKLOG_LOW_ROWS = 16_384, 8_192
 BACKLOG_HIGH_BYTES, BACKLOG_LOW_BYTES = 64 * 1024 * 1024, 32 * 1024 * 1024
+
+#: The refusal of an id that is taken.
+CONFLICT = Rejection("conflict", "this id was accepted before with other content; the first stands", "id")
 
 _log = get_logger()
 
@@ -61,11 +64,16 @@ class Intake:
         self._limits = limits
         self._closed = False
         self._pressed = False
-        self._on_pressure: Callable[[bool], None] = lambda _: None
+        self._on_pressure: list[Callable[[bool], None]] = []
+
+    @property
+    def pressed(self) -> bool:
+        """Whether so much waits for the disk that no transport may hand in more."""
+        return self._pressed
 
     def on_pressure(self, callback: Callable[[bool], None]) -> None:
         """Have ``callback(True)`` called when transports must stop reading, ``callback(False)`` when they may go on."""
-        self._on_pressure = callback
+        self._on_pressure.append(callback)
 
     def close(self) -> None:
         """From now on every line is answered ``shutting_down``; what was taken before is still committed."""
@@ -87,17 +95,37 @@ class Intake:
         self._writer.submit(op, lambda result: self._committed(op, result, answer))
         self._feel_pressure()
 
+    def take(self, event: Event, peer: Peer, done: Callable[[Accepted | Rejection], None]) -> None:
+        """Take one event that was parsed already. ``done`` is called once, on the loop's thread, after the commit."""
+        if self._closed:
+            done(Rejection("shutting_down", "the daemon is stopping"))
+            return
+        lanes = self._matches.match(event.tenant, event.type)
+        op = AcceptEvent(event, lanes, self._clock.now_ms(), peer)
+        self._writer.submit(op, lambda result: self._settle(op, result, done))
+        self._feel_pressure()
+
     def refuse(self, code: str, message: str) -> bytes:
         """The answer line of a refusal that a transport makes itself."""
         _log.info("event.rejected", code=code, message=message)
         return encode_error(Rejection(code, message))
 
     def _committed(self, op: AcceptEvent, result: object, answer: Callable[[bytes], None]) -> None:
+        def told(outcome: Accepted | Rejection) -> None:
+            if isinstance(outcome, Rejection):
+                answer(encode_error(outcome))
+            else:
+                answer(encode_ok(op.event.id, outcome.deliveries, outcome.duplicate))
+
+        self._settle(op, result, told)
+
+    def _settle(self, op: AcceptEvent, result: object, done: Callable[[Accepted | Rejection], None]) -> None:
+        """The producer is told first, the dispatcher second."""
         if self._pressed:
             self._feel_relief()
         event = op.event
         if isinstance(result, Accepted):
-            answer(encode_ok(event.id, result.deliveries, result.duplicate))
+            done(result)
             if not result.duplicate:
                 self._dispatch.accepted(result.seq, event, op.lanes, op.accepted_at_ms)
                 _log.debug(
@@ -109,14 +137,13 @@ class Intake:
                 )
             return
         if isinstance(result, Conflict):
-            text = "this id was accepted before with other content; the first stands"
-            rejection = Rejection("conflict", text, "id")
+            rejection = CONFLICT
         elif isinstance(result, Failed):
             rejection = Rejection(result.code, result.message)
         else:
             raise TypeError(f"the writer answered an event with {type(result).__name__}")
         _rejected(rejection, op.peer, event)
-        answer(encode_error(rejection))
+        done(rejection)
 
     def _feel_pressure(self) -> None:
         if self._pressed:
@@ -124,13 +151,17 @@ class Intake:
         writer = self._writer
         if writer.backlog_rows >= BACKLOG_HIGH_ROWS or writer.backlog_bytes >= BACKLOG_HIGH_BYTES:
             self._pressed = True
-            self._on_pressure(True)
+            self._tell_pressure()
 
     def _feel_relief(self) -> None:
         writer = self._writer
         if writer.backlog_rows <= BACKLOG_LOW_ROWS and writer.backlog_bytes <= BACKLOG_LOW_BYTES:
             self._pressed = False
-            self._on_pressure(False)
+            self._tell_pressure()
+
+    def _tell_pressure(self) -> None:
+        for callback in self._on_pressure:
+            callback(self._pressed)
 
 
 def _rejected(rejection: Rejection, peer: Peer | None, event: Event | None = None) -> None:
