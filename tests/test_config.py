@@ -187,7 +187,6 @@ def test_every_problem_is_told_at_once_with_its_key(tmp_path):
         ("[callbacks]\nenabled = false", "callbacks.enabled"),
         ('[callbacks]\nhosts = ["*.example"]', "callbacks.hosts"),
         ("[retention]\nmax_database_bytes = 1000000", "retention.max_database_bytes"),
-        ('[[endpoint]]\nname = "a"', "endpoint"),
         ('[endpoint_defaults]\ndialect = "prosa"', "endpoint_defaults.dialect"),
     ],
 )
@@ -196,13 +195,6 @@ def test_what_is_not_built_is_refused_by_name(tmp_path, text, key):
     told = problems(write(tmp_path, text))
     assert set(told) == {key}
     assert "not supported yet" in told[key]
-
-
-def test_declaration_files_are_refused_by_name(tmp_path):
-    """Files in endpoints.d would be silently ignored otherwise."""
-    (tmp_path / "endpoints.d").mkdir()
-    (tmp_path / "endpoints.d" / "a.toml").write_text("")
-    assert "not supported yet" in problems(write(tmp_path, ""))["endpoints.d"]
 
 
 def test_defaults_of_unbuilt_keys_may_be_written_out(tmp_path):

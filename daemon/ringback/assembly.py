@@ -12,17 +12,18 @@ from dataclasses import dataclass
 
 from ringback.api.deps import Deps
 from ringback.config import Settings
-from ringback.core.egress import EgressPolicy, judge_address, parse_policy
+from ringback.core.egress import EgressPolicy, judge_address
 from ringback.core.events import EventLimits
 from ringback.core.model import Endpoint
 from ringback.core.schedule import Limits
 from ringback.kit.clock import Chance, Clock
-from ringback.kit.log import get_logger
+from ringback.kit.log import get_logger, set_level
 from ringback.service.attempt import Attempts
 from ringback.service.dispatch import Dispatch
 from ringback.service.endpoints import EndpointDefaults, Endpoints
 from ringback.service.intake import Intake
 from ringback.service.janitor import DAY_MS, Janitor, Keep
+from ringback.service.reload import Live, policy_of
 from ringback.store.database import Database
 from ringback.store.endpoints import EndpointReads
 from ringback.store.history import HistoryReads
@@ -46,6 +47,18 @@ class Parts:
     intake: Intake
     events: EventsServer
     deps: Deps
+    live: tuple[Live, ...]
+
+
+class _Guard:
+    """The egress policy in force, asked for every address right before its socket is made."""
+
+    def __init__(self, policy: EgressPolicy) -> None:
+        self.policy = policy
+
+    def judge(self, address: str, scheme: str) -> str | None:
+        """None lets the connection be made, text refuses it."""
+        return judge_address(self.policy, address, scheme)
 
 
 async def assemble(
@@ -62,14 +75,13 @@ async def assemble(
     stack.push_async_callback(reader.close)
     stack.push_async_callback(pool.close)
     reads, table = QueueReads(reader), EndpointReads(pool)
-    egress = settings.egress
-    policy = parse_policy(egress.allow_http, egress.allow_networks, egress.deny_networks)
-    sender = _sender(settings, clock, policy)
+    guard = _Guard(policy_of(settings))
+    sender = _sender(settings, clock, guard)
     await sender.start()
     stack.push_async_callback(sender.stop)
     stored = await table.load_all()
-    endpoints = _endpoints(settings, clock, chance, writer, policy, sender, stored)
-    dispatch = _dispatch(settings, clock, chance, writer, endpoints, reads, sender)
+    endpoints = _endpoints(settings, clock, chance, writer, guard.policy, sender, stored)
+    dispatch, attempts = _dispatch(settings, clock, chance, writer, endpoints, reads, sender)
     janitor = _janitor(settings, clock, writer, endpoints, reads, dispatch, stored)
     endpoints.on_change(dispatch.changed)
     endpoints.on_change(janitor.changed)
@@ -96,13 +108,61 @@ async def assemble(
         max_response_bytes=settings.delivery.max_response_bytes,
         divert_to=settings.delivery.divert_to,
     )
-    return Parts(endpoints, dispatch, janitor, intake, events, deps)
+    live = _live(guard, sender, endpoints, dispatch, attempts, janitor, deps)
+    return Parts(endpoints, dispatch, janitor, intake, events, deps, live)
 
 
-def _sender(settings: Settings, clock: Clock, policy: EgressPolicy) -> HttpSender:
+def _live(
+    guard: _Guard,
+    sender: HttpSender,
+    endpoints: Endpoints,
+    dispatch: Dispatch,
+    attempts: Attempts,
+    janitor: Janitor,
+    deps: Deps,
+) -> tuple[Live, ...]:
+    """What a reload can change, and how."""
+
+    def egress(settings: Settings) -> None:
+        guard.policy = policy_of(settings)
+        endpoints.reconfigure(guard.policy, _defaults(settings))
+        sender.close_idle()
+
+    def deliveries(settings: Settings) -> None:
+        delivery = settings.delivery
+        attempts.reconfigure(delivery.connect_timeout_s, delivery.max_response_bytes, delivery.divert_to)
+        deps.max_response_bytes, deps.divert_to = delivery.max_response_bytes, delivery.divert_to
+        dispatch.limit(_limits(settings))
+        sender.limit_idle(delivery.max_idle_connections)
+        endpoints.reconfigure(guard.policy, _defaults(settings))
+
+    names = ("concurrency", "timeout_s", "connect_timeout_s", "max_response_bytes", "max_body_bytes_in_flight")
+    keys = tuple(f"delivery.{name}" for name in (*names, "max_idle_connections", "divert_to"))
+    return (
+        Live(("egress.",), egress),
+        Live((*keys, "endpoint_defaults."), deliveries),
+        Live(("retention.events_days", "retention.attempts_days"), lambda s: janitor.reconfigure(_keep(s))),
+        Live(("log.level",), lambda settings: set_level(settings.log.level)),
+    )
+
+
+def _defaults(settings: Settings) -> EndpointDefaults:
+    defaults = settings.endpoint_defaults
+    return EndpointDefaults(defaults.dialect, defaults.concurrency, settings.delivery.timeout_s)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(settings.delivery.concurrency, settings.delivery.max_body_bytes_in_flight)
+
+
+def _keep(settings: Settings) -> Keep:
+    return Keep(settings.retention.events_days * DAY_MS, settings.retention.attempts_days * DAY_MS)
+
+
+def _sender(settings: Settings, clock: Clock, guard: _Guard) -> HttpSender:
     return HttpSender(
         clock=clock,
-        judge_address=lambda address, scheme: judge_address(policy, address, scheme),
+        judge_address=guard.judge,
         limits=HttpLimits(max_idle=settings.delivery.max_idle_connections),
         nameservers=settings.delivery.nameservers,
     )
@@ -117,11 +177,10 @@ def _endpoints(
     sender: HttpSender,
     stored: Sequence[Endpoint],
 ) -> Endpoints:
-    defaults = settings.endpoint_defaults
     endpoints = Endpoints(
         writer=writer,
         policy=policy,
-        defaults=EndpointDefaults(defaults.dialect, defaults.concurrency, settings.delivery.timeout_s),
+        defaults=_defaults(settings),
         resolve=sender.resolve,
         clock=clock,
         chance=chance,
@@ -138,7 +197,7 @@ def _dispatch(
     endpoints: Endpoints,
     reads: QueueReads,
     sender: HttpSender,
-) -> Dispatch:
+) -> tuple[Dispatch, Attempts]:
     delivery = settings.delivery
     attempts = Attempts(
         sender=sender,
@@ -148,8 +207,10 @@ def _dispatch(
         max_response_bytes=delivery.max_response_bytes,
         divert_to=delivery.divert_to,
     )
-    limits = Limits(delivery.concurrency, delivery.max_body_bytes_in_flight)
-    return Dispatch(limits=limits, endpoints=endpoints, reads=reads, writer=writer, attempts=attempts, clock=clock)
+    dispatch = Dispatch(
+        limits=_limits(settings), endpoints=endpoints, reads=reads, writer=writer, attempts=attempts, clock=clock
+    )
+    return dispatch, attempts
 
 
 def _janitor(
@@ -167,7 +228,7 @@ def _janitor(
         reads=reads,
         writer=writer,
         clock=clock,
-        keep=Keep(settings.retention.events_days * DAY_MS, settings.retention.attempts_days * DAY_MS),
+        keep=_keep(settings),
         in_flight=dispatch.in_flight,
         kick=dispatch.kick,
         deleted=[e.lane for e in stored if e.deleted_at_ms is not None],

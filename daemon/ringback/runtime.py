@@ -12,8 +12,9 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -21,12 +22,15 @@ from ringback import __version__
 from ringback.api.app import serve
 from ringback.api.deps import Deps
 from ringback.assembly import Parts, assemble
-from ringback.config import Settings
+from ringback.config import ConfigError, Loaded
 from ringback.kit.clock import Chance, Clock
 from ringback.kit.log import configure, get_logger
 from ringback.kit.sd_notify import find_listener, listen_fds, notify
 from ringback.kit.signals import StopSignals
 from ringback.kit.wake import WakeUp, run_turns
+from ringback.service.declared import Declared
+from ringback.service.reload import Live, Reload
+from ringback.service.watchdog import StatusLine, Watchdog, watchdog_s
 from ringback.store.database import open_state
 from ringback.store.errors import StateError, StateLocked
 from ringback.store.worker import CommitStats
@@ -38,6 +42,10 @@ EX_TEMPFAIL = 75
 #: How long a thread may keep the interpreter lock from another that wants it. The default of 5 ms starves the writer
 #: under load: a transaction took 5.5 s, with this 60 ms (ADR 0003).
 SWITCH_INTERVAL_S = 0.0001
+#: sysexits(3): the configuration doesn't fit what is in the database.
+EX_CONFIG = 78
+#: Beyond the grace a stop may take this long: answers, the last commits, the database.
+STOP_MARGIN_S = 30.0
 #: A commit slower than this is worth a line.
 SLOW_COMMIT_S = 1.0
 #: Connections may take this long of the grace to get the answers to what was read from them.
@@ -46,12 +54,27 @@ ANSWER_GRACE_S = 5.0
 _log = get_logger()
 
 
-def main(settings: Settings, clock: Clock, chance: Chance) -> int:
-    """Run the daemon until it is told to stop; returns the exit code: 0, 1 (failed) or 75 (another one owns it)."""
+def main(loaded: Loaded, load: Callable[[], Loaded], clock: Clock, chance: Chance) -> int:
+    """Run the daemon until it is told to stop.
+
+    Args:
+        loaded: what the files say now.
+        load: reads them anew, for a reload; raises ConfigError.
+        clock: the machine's.
+        chance: the machine's.
+
+    Returns:
+        The exit code: 0, 1 (failed), 75 (another one owns it) or 78 (declarations that don't fit what there is).
+    """
+    settings = loaded.settings
     sink = configure(settings.log.format, settings.log.level, sys.stdout, clock)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
-        return uvloop.run(_Daemon(settings, clock, chance).run())
+        return uvloop.run(_Daemon(loaded, load, clock, chance).run())
+    except ConfigError as wrong:
+        for key, message in wrong.problems:
+            print(f"{key}: {message}", file=sys.stderr)  # noqa: T201 - as in _last_words
+        return _last_words(wrong, EX_CONFIG)
     except (StateLocked, AddressInUse) as problem:
         return _last_words(problem, EX_TEMPFAIL)
     except (StateError, OSError, ValueError) as problem:
@@ -69,8 +92,11 @@ def _last_words(problem: Exception, code: int) -> int:
 class _Daemon:
     """One run of the daemon."""
 
-    def __init__(self, settings: Settings, clock: Clock, chance: Chance) -> None:
-        self._settings = settings
+    def __init__(self, loaded: Loaded, load: Callable[[], Loaded], clock: Clock, chance: Chance) -> None:
+        self._loaded = loaded
+        self._load = load
+        self._settings = loaded.settings
+        self._grace_s = loaded.settings.daemon.shutdown_grace_s
         self._clock = clock
         self._chance = chance
         self._state = "starting"
@@ -80,7 +106,8 @@ class _Daemon:
         """From the lock to the last commit."""
         settings, clock = self._settings, self._clock
         self._signals = StopSignals()
-        self._signals.listen(lambda: _log.warning("config.rejected", reason="reloading is not supported yet: restart"))
+        self._hangup = asyncio.Event()  # one that comes before there is anything to reload is kept
+        self._signals.listen(self._hangup.set)
         _log.info("daemon.started", version=__version__, pid=os.getpid(), state_dir=settings.daemon.state_dir)
         database = open_state(Path(settings.daemon.state_dir), clock.now_ms())
         if database.lost_events:
@@ -96,14 +123,52 @@ class _Daemon:
             await self._writer.start()
             async with contextlib.AsyncExitStack() as stack:
                 parts = await assemble(stack, settings, clock, self._chance, database, self._writer, self._ready)
-                await self._serve(stack, parts)
+                reload = self._reload(parts)
+                await reload.start(self._loaded)
+                await self._serve(stack, parts, reload)
         finally:
             await self._writer.stop()
             database.close()
         _log.info("daemon.stopped", exit_code=self._exit)
         return self._exit
 
-    async def _serve(self, stack: contextlib.AsyncExitStack, parts: Parts) -> None:
+    def _reload(self, parts: Parts) -> Reload:
+        """What SIGHUP asks; the status line beside it."""
+        self._status = StatusLine(lambda: self._describe(parts), notify)
+        grace = Live(("daemon.shutdown_grace_s",), lambda s: setattr(self, "_grace_s", s.daemon.shutdown_grace_s))
+        return Reload(
+            load=self._load,
+            settings=self._settings,
+            live=(*parts.live, grace),
+            declared=Declared(parts.endpoints),
+            asked=self._hangup,
+            status=self._status,
+            notify=notify,
+            clock=self._clock,
+        )
+
+    def _describe(self, parts: Parts) -> str:
+        if self._writer.full:
+            return "the disk is full: events are refused, deliveries go on"
+        endpoints, in_flight = len(parts.endpoints), parts.dispatch.board.in_flight
+        return f"taking events; endpoints: {endpoints}, requests in flight: {in_flight}"
+
+    def _loops(self, parts: Parts, reload: Reload) -> list[Coroutine[Any, Any, None]]:
+        """Everything that turns."""
+        dispatch, clock = parts.dispatch, self._clock
+        loops = [
+            run_turns(dispatch.turn, clock, dispatch.wake),
+            run_turns(dispatch.refiller.turn, clock, dispatch.refiller.wake),
+            run_turns(parts.janitor.turn, clock, WakeUp()),
+            run_turns(self._status.turn, clock, WakeUp()),
+            reload.run(),
+        ]
+        allowed_s = watchdog_s(os.environ, os.getpid())
+        if allowed_s is not None:
+            loops.append(run_turns(Watchdog(allowed_s, self._writer, clock, notify).turn, clock, WakeUp()))
+        return loops
+
+    async def _serve(self, stack: contextlib.AsyncExitStack, parts: Parts, reload: Reload) -> None:
         """Listen, say ready, run the loops until a stop is asked for, drain."""
         inherited = listen_fds()
         await stack.enter_async_context(self._control(parts.deps, inherited))
@@ -112,17 +177,11 @@ class _Daemon:
         _make_folder(where.path)
         listener = find_listener(inherited, "events", where.path)
         await parts.events.start(where.path, where.mode_bits, where.group or None, listener)
-        dispatch = parts.dispatch
         async with asyncio.TaskGroup() as group:
-            turns = (
-                run_turns(dispatch.turn, self._clock, dispatch.wake),
-                run_turns(dispatch.refiller.turn, self._clock, dispatch.refiller.wake),
-                run_turns(parts.janitor.turn, self._clock, WakeUp()),
-            )
-            loops = [group.create_task(turn) for turn in turns]
+            loops = [group.create_task(loop) for loop in self._loops(parts, reload)]
             self._state = "ready"
             _log.info("daemon.ready", events=where.path, control=self._settings.api.socket)
-            notify("READY=1\nSTATUS=taking events")
+            notify(f"READY=1\nSTATUS={self._status.line()}")
             await self._signals.stop.wait()
             await self._drain(parts)
             for loop in loops:
@@ -131,8 +190,9 @@ class _Daemon:
     async def _drain(self, parts: Parts) -> None:
         """Answer what was read, let requests in flight end, cut off what takes longer than the grace."""
         self._state = "draining"
-        notify("STOPPING=1\nSTATUS=draining")
-        grace_s = 0.0 if self._exit else self._settings.daemon.shutdown_grace_s
+        grace_s = 0.0 if self._exit else self._grace_s
+        extend_usec = int((grace_s + STOP_MARGIN_S) * 1_000_000)
+        notify(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={extend_usec}\nSTATUS=draining")
         _log.info("daemon.stopping", in_flight=parts.dispatch.board.in_flight, grace_s=grace_s)
         drain = asyncio.ensure_future(parts.dispatch.stop(grace_s))
         hurry = asyncio.ensure_future(self._signals.hurry.wait())

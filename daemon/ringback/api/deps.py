@@ -45,12 +45,12 @@ class HoldsFlights(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Deps:
     """The API's collaborators. ``ready()``: ``ready``, ``starting``, ``draining`` or ``unwritable``.
 
     ``max_event_bytes`` and ``max_response_bytes``: the settings' own. ``divert_to``: the settings' URL that gets
-    everything, or an empty text.
+    everything, or an empty text. The two that a reload can change are set anew by it; nothing else ever is.
     """
 
     endpoints: Endpoints

@@ -138,6 +138,7 @@ def view(deps: Deps, endpoint: Endpoint, *, reveal: bool = False) -> dict[str, A
         "headers": endpoint.headers if reveal else _masked(endpoint, endpoint.headers),
         "options": endpoint.options if reveal else _masked(endpoint, endpoint.options),
         "metadata": endpoint.metadata,
+        "declared": endpoint.declared,
         "revision": endpoint.revision,
         "created_at": rfc3339(endpoint.created_at_ms),
         "updated_at": rfc3339(endpoint.updated_at_ms),

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ringback.cli.context import Group, json_option, load_settings, print_json
+from ringback.cli.context import Group, json_option, load_all, load_settings, print_json
 
 _CONFIG = click.option("--config", "config_path", metavar="FILE", help="The file to look at. Also: $RINGBACK_CONFIG.")
 
@@ -18,14 +18,15 @@ def configuration() -> None:
 @configuration.command()
 @_CONFIG
 def check(config_path: str | None) -> None:
-    """Tell every problem of the configuration, each with its key; exit 78 if there is one.
+    """Tell every problem of settings and declared endpoints, each with its key; exit 78 if there is one.
 
     \b
     Example:
       ringback config check --config /etc/ringback/ringback.toml
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
-    load_settings(config_path)
-    click.echo("the configuration is good")
+    loaded = load_all(config_path)
+    declared = len(loaded.declarations)
+    click.echo(f"the configuration is good{f'; endpoints declared: {declared}' if declared else ''}")
 
 
 @configuration.command()

@@ -89,8 +89,29 @@ def load_settings(config_path: str | None) -> Any:
     """The settings. Raises Misconfigured after telling every problem."""
     from ringback import config  # noqa: PLC0415 - pydantic is slow to import, and most commands get by without
 
+    return _told(lambda: config.load(config_path, os.environ, os.geteuid()))
+
+
+def load_all(config_path: str | None) -> Any:
+    """The settings and the declared endpoints, both judged. Raises Misconfigured after telling every problem."""
+    return _told(lambda: read_all(config_path))
+
+
+def read_all(config_path: str | None) -> Any:
+    """The same; raises ConfigError."""
+    from ringback import config  # noqa: PLC0415 - as above
+    from ringback.service.reload import judge_all  # noqa: PLC0415 - as above
+
+    loaded = config.load_all(config_path, os.environ, os.geteuid())
+    judge_all(loaded)
+    return loaded
+
+
+def _told(load: Callable[[], Any]) -> Any:
+    from ringback import config  # noqa: PLC0415 - as above
+
     try:
-        return config.load(config_path, os.environ, os.geteuid())
+        return load()
     except config.ConfigError as wrong:
         for key, message in wrong.problems:
             click.echo(f"{key}: {message}", err=True)

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from ringback.cli.context import Command, load_settings
+from ringback.cli.context import Command, load_all, read_all
 
 
 @click.command(cls=Command)
@@ -15,15 +15,15 @@ from ringback.cli.context import Command, load_settings
 def run(config_path: str | None) -> None:
     """Run the daemon in the foreground; it logs to standard output.
 
-    SIGTERM and SIGINT stop it after what is in flight; a second one stops it at once. Exits 78 on a bad configuration,
-    75 if another daemon owns the state directory.
+    SIGTERM and SIGINT stop it after what is in flight; a second one stops it at once. SIGHUP reads the configuration
+    anew. Exits 78 on a bad configuration, 75 if another daemon owns the state directory.
 
     \b
     Example:
       ringback run --config /etc/ringback/ringback.toml
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
-    settings = load_settings(config_path)
+    loaded = load_all(config_path)
     from ringback import runtime  # noqa: PLC0415 - the daemon's weight is for this command alone
     from ringback.kit.clock import SystemChance, SystemClock  # noqa: PLC0415 - as above
 
-    sys.exit(runtime.main(settings, SystemClock(), SystemChance()))
+    sys.exit(runtime.main(loaded, lambda: read_all(config_path), SystemClock(), SystemChance()))

@@ -9,11 +9,12 @@ import difflib
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from ringback.config.declarations import Declaration, read_declarations
 from ringback.config.settings import NOT_YET, Callbacks, Delivery, Ingest, Settings
 
 ETC_FILE = "/etc/ringback/ringback.toml"
@@ -56,20 +57,11 @@ def _cross_checks(merged: Toml) -> list[Problem]:
     for key, field in Callbacks.model_fields.items():
         if _at(merged, f"callbacks.{key}") not in (None, field.default, _untuple(field.default)):
             problems.append((f"callbacks.{key}", f"{NOT_YET}; leave it out"))
-    if "endpoint" in merged:
-        problems.append(("endpoint", f"declared endpoints are {NOT_YET}; create them through the API"))
     return problems
 
 
 def _untuple(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _declared_files(file: str) -> list[Problem]:
-    folder = Path(file).parent / "endpoints.d"
-    if folder.is_dir() and any(folder.glob("*.toml")):
-        return [("endpoints.d", f"declared endpoints are {NOT_YET}; create them through the API")]
-    return []
 
 
 def find_file(path: str | None, env: Mapping[str, str]) -> str | None:
@@ -84,7 +76,7 @@ def _read(file: str) -> tuple[Toml, list[Problem]]:
             raw = stream.read(MAX_FILE_BYTES + 1)
         if len(raw) > MAX_FILE_BYTES:
             return {}, [(file, f"is larger than {MAX_FILE_BYTES} bytes")]
-        return tomllib.loads(raw.decode()), _declared_files(file)
+        return tomllib.loads(raw.decode()), []
     except OSError as problem:
         return {}, [(file, f"can't be read: {problem.strerror}")]
     except ValueError as problem:  # not TOML, or not UTF-8
@@ -205,8 +197,28 @@ def _problem(error: ErrorDetails, sources: Mapping[str, str]) -> Problem:
     return key, message + (f" (set by ${sources[key]})" if key in sources else "")
 
 
+class Loaded(NamedTuple):
+    """Everything the files say."""
+
+    settings: Settings
+    declarations: list[Declaration]
+
+
 def load(path: str | None, env: Mapping[str, str], euid: int) -> Settings:
-    """Read the settings.
+    """Read the settings alone, as a client of the daemon does: declarations, and their secrets, aren't its business.
+
+    Raises:
+        ConfigError: with every problem at once (see ``load_all``).
+    """
+    file = find_file(path, env)
+    settings, problems, _ = _load(file, env, euid)
+    if problems or settings is None:
+        raise ConfigError(sorted(problems))
+    return settings
+
+
+def load_all(path: str | None, env: Mapping[str, str], euid: int) -> Loaded:
+    """Read the settings and the declared endpoints.
 
     Args:
         path: the file named on the command line, or None (see ``find_file``).
@@ -217,16 +229,22 @@ def load(path: str | None, env: Mapping[str, str], euid: int) -> Settings:
         ConfigError: with every problem at once.
     """
     file = find_file(path, env)
+    settings, problems, merged = _load(file, env, euid)
+    declarations, more = read_declarations(file, merged, env)
+    if problems or more or settings is None:
+        raise ConfigError(sorted(problems + more))
+    return Loaded(settings, declarations)
+
+
+def _load(file: str | None, env: Mapping[str, str], euid: int) -> tuple[Settings | None, list[Problem], Toml]:
+    """The settings if there is no problem, every problem, and the tables they come from."""
     merged, problems = _read(file) if file else ({}, [])
     unread = bool(problems) and not merged  # then the keys' own problems would only be noise
     sources = _overlay(merged, env)
     _default_paths(merged, env, euid)
     problems += _cross_checks(merged)
-    merged.pop("endpoint", None)
     try:
-        settings = Settings.model_validate(merged)
+        return Settings.model_validate({k: v for k, v in merged.items() if k != "endpoint"}), problems, merged
     except ValidationError as failed:
         problems += [] if unread else [_problem(error, sources) for error in failed.errors(include_url=False)]
-    if problems:
-        raise ConfigError(sorted(problems))
-    return settings
+        return None, problems, merged

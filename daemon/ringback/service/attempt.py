@@ -94,6 +94,12 @@ class Attempts:
         self._max_response_bytes = max_response_bytes
         self._divert_to = divert_to
 
+    def reconfigure(self, connect_timeout_s: float, max_response_bytes: int, divert_to: str) -> None:
+        """Go by these from the next attempt on."""
+        self._connect_timeout_s = connect_timeout_s
+        self._max_response_bytes = max_response_bytes
+        self._divert_to = divert_to
+
     async def make(self, item: Owed, body: Body, endpoint: Endpoint, policy: Policy) -> Ended:
         """Make the next attempt of ``item`` at ``endpoint``."""
         started_at_ms = self._clock.now_ms()

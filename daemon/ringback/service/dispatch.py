@@ -147,6 +147,11 @@ class Dispatch:
             self.board.look_again(lane)
             self._nudge()
 
+    def limit(self, limits: Limits) -> None:
+        """Start by these limits from here on; what is in flight beyond them ends by itself."""
+        self.board.limits = limits
+        self._nudge()
+
     # -- what others ask ---------------------------------------------------------------------------------------------
 
     def in_flight(self) -> frozenset[tuple[int, int]]:

@@ -40,6 +40,9 @@ RESOLVE_TIMEOUT_S = 2.0
 #: What dialects have that set no time of their own; then the settings' counts.
 GENERIC_TIMEOUT_S = 30.0
 
+#: Why an endpoint that no file names any more is disabled.
+UNDECLARED = "undeclared"
+
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -115,32 +118,43 @@ class Endpoints(Snapshot):
 
     # ---- the verbs
 
-    async def create(self, body: object) -> Changed | Refusal:
-        """Make an endpoint from an API body (CONTRACT, Managing). Raises StoreError if it can't be written."""
+    async def create(self, body: object, *, declared: bool = False) -> Changed | Refusal:
+        """Make an endpoint from an API body (CONTRACT, Managing). Raises StoreError if it can't be written.
+
+        One that is ``declared`` by a file isn't looked up: a start must not wait for DNS, and connect judges anyway.
+        """
         read = read_create(body, self._defaults.dialect, self._policy)
         if isinstance(read, Refusal):
             return read
         judged, dialect = read
-        warning = await self._judge_name(judged.target)
+        warning = () if declared else await self._judge_name(judged.target)
         if isinstance(warning, Refusal):
             return warning
-        return await self._in_turn(self._create, judged, dialect, warning)
+        return await self._in_turn(self._create, judged, dialect, warning, declared=declared)
 
-    async def patch(self, endpoint_id: str, patch: object) -> Changed | Refusal:
-        """Merge a JSON patch (SEMANTICS, Endpoints). Raises StoreError if it can't be written."""
+    async def patch(self, endpoint_id: str, patch: object, *, declared: bool = False) -> Changed | Refusal:
+        """Merge a JSON patch (SEMANTICS, Endpoints). Raises StoreError if it can't be written.
+
+        ``declared``: a file says so, and owns the endpoint from now on.
+        """
         endpoint = self.get(endpoint_id)
         if endpoint is None:
             return _not_found(endpoint_id)
+        if endpoint.declared and not declared:
+            return _owned(endpoint)
         read = read_patch(patch, endpoint, self._policy)
         if isinstance(read, Refusal):
             return read
-        warning = await self._judge_name(read[0].target)
+        warning = () if declared else await self._judge_name(read[0].target)
         if isinstance(warning, Refusal):
             return warning
-        return await self._in_turn(self._patch, endpoint_id, patch, warning)
+        return await self._in_turn(self._patch, endpoint_id, patch, warning, declared=declared)
 
     async def delete(self, endpoint_id: str) -> Changed | Refusal:
         """Delete softly: it matches no more, what it is owed becomes cancelled, its history stays."""
+        endpoint = self.get(endpoint_id)
+        if endpoint is not None and endpoint.declared:
+            return _owned(endpoint)
         return await self._in_turn(self._delete, endpoint_id)
 
     async def pause(self, endpoint_id: str) -> Changed | Refusal:
@@ -158,6 +172,18 @@ class Endpoints(Snapshot):
             return Refusal("not_found", f"there is no endpoint on lane {lane}")
         return await self._in_turn(self._move, endpoint.id, EndpointEvent.DISABLE, reason)
 
+    async def undeclare(self, endpoint_id: str) -> Changed | Refusal:
+        """No file names it any more: disabled, what it is owed is held, and the API may change it again."""
+        return await self._in_turn(self._move, endpoint_id, EndpointEvent.DISABLE, UNDECLARED)
+
+    def reconfigure(self, policy: egress.EgressPolicy, defaults: EndpointDefaults) -> None:
+        """Judge by this policy and fill in these defaults from here on; every lane is told."""
+        self._policy = policy
+        if defaults != self._defaults:
+            self._defaults = defaults
+            for endpoint in list(self):
+                self._tell(endpoint.lane)
+
     # ---- inside: each of these runs under the lock, in a task of its own
 
     async def _in_turn(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -172,7 +198,9 @@ class Endpoints(Snapshot):
         task.add_done_callback(self._writing.discard)
         return await asyncio.shield(task)
 
-    async def _create(self, judged: Judged, dialect: Dialect, warnings: tuple[str, ...]) -> Changed | Refusal:
+    async def _create(
+        self, judged: Judged, dialect: Dialect, warnings: tuple[str, ...], *, declared: bool
+    ) -> Changed | Refusal:
         given = judged.given
         tenant = given.tenant or DEFAULT_TENANT
         if self.count(tenant) >= MAX_ENDPOINTS_PER_TENANT:
@@ -193,7 +221,7 @@ class Endpoints(Snapshot):
             status=endpoint_state.starting_status(handshake),
             secrets=self._secrets(given.secret, dialect, now_ms),
         )
-        members = _members(given, judged) | {"handshake": handshake}
+        members = _members(given, judged) | {"handshake": handshake, "declared": declared}
         made = await self._writer.run(table.insert(msgspec.structs.replace(blank, **members)))
         if isinstance(made, table.NameTaken):
             return _name_taken(tenant, given.name)
@@ -202,7 +230,9 @@ class Endpoints(Snapshot):
         self._tell(made.lane)
         return Changed(made, warnings, new_secret=bool(made.secrets))
 
-    async def _patch(self, endpoint_id: str, patch: object, warnings: tuple[str, ...]) -> Changed | Refusal:
+    async def _patch(
+        self, endpoint_id: str, patch: object, warnings: tuple[str, ...], *, declared: bool
+    ) -> Changed | Refusal:
         old = self.get(endpoint_id)
         if old is None:
             return _not_found(endpoint_id)
@@ -211,7 +241,7 @@ class Endpoints(Snapshot):
             return read
         judged, dialect = read
         now_ms = self._clock.now_ms()
-        members = _members(judged.given, judged)
+        members = _members(judged.given, judged) | {"declared": declared}
         secret_set = "secret" in judged.given.model_fields_set
         if secret_set:
             members["secrets"] = self._secrets(judged.given.secret, dialect, now_ms)
@@ -228,7 +258,7 @@ class Endpoints(Snapshot):
         taken = await self._replace(new)
         if taken is not None:
             return taken
-        self._say("endpoint.changed", new, fields=sorted(judged.given.model_fields_set), revision=new.revision)
+        self._say("endpoint.changed", new, fields=_differing(old, new), revision=new.revision)
         return Changed(new, warnings, new_secret=secret_set and bool(new.secrets))
 
     async def _delete(self, endpoint_id: str) -> Changed | Refusal:
@@ -250,6 +280,8 @@ class Endpoints(Snapshot):
         new = endpoint_state.apply(old, event, now_ms=self._clock.now_ms(), reason=reason)
         if isinstance(new, endpoint_state.Refused):
             return Refusal(new.code, new.message)
+        if reason == UNDECLARED and old.declared:
+            new = msgspec.structs.replace(new, declared=False)
         if new is old:
             return Changed(old)
         taken = await self._replace(new)
@@ -300,6 +332,12 @@ class Endpoints(Snapshot):
         _log.info(name, endpoint_id=endpoint.id, tenant=endpoint.tenant, **facts)
 
 
+def _differing(old: Endpoint, new: Endpoint) -> list[str]:
+    """The names of what a change changed, for the log."""
+    names = (name for name in Endpoint.__struct_fields__ if name not in ("revision", "updated_at_ms"))
+    return [name for name in names if getattr(old, name) != getattr(new, name)]
+
+
 def _sent(endpoint: Endpoint) -> tuple[object, ...]:
     """What a request is made of: a change of it is a new revision."""
     return (endpoint.url, endpoint.headers, endpoint.options, endpoint.secrets, endpoint.tls_verify)
@@ -334,6 +372,10 @@ def _members(given: EndpointFields, judged: Judged) -> dict[str, Any]:
     if judged.target is not None:
         members["url"] = judged.target.url
     return members
+
+
+def _owned(endpoint: Endpoint) -> Refusal:
+    return Refusal("conflict", f"endpoint {endpoint.name} is declared in the configuration: change it there and reload")
 
 
 def _not_found(endpoint_id: str) -> Refusal:

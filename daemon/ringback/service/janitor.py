@@ -93,6 +93,10 @@ class Janitor:
         self._deleted = set(deleted)
         self._prune_at_s = 0.0
 
+    def reconfigure(self, keep: Keep) -> None:
+        """Prune by this retention from here on."""
+        self._keep = keep
+
     def changed(self, lane: int) -> None:
         """An endpoint changed; a deleted one has to be cleaned up after."""
         if self._endpoints.by_lane(lane) is None:
