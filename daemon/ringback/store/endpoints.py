@@ -105,6 +105,11 @@ class EndpointReads:
         """All that aren't deleted, and the deleted ones that still owe something (``deleted_at_ms``), by lane."""
         return [codec.decode_spec(spec) for (spec,) in await self._reader.fetch(_LIVE)]
 
+    async def by_id(self, endpoint_id: str) -> Endpoint | None:
+        """The endpoint of that id as it is or was at its end (``deleted_at_ms``); None if there never was one."""
+        rows = await self._reader.fetch("SELECT spec FROM endpoint WHERE id = ?", (endpoint_id,))
+        return codec.decode_spec(rows[0][0]) if rows else None
+
     async def revision(self, lane: int, revision: int) -> Endpoint | None:
         """An endpoint as it was at that revision; None if there was none."""
         rows = await self._reader.fetch(

@@ -22,23 +22,24 @@ from ringback.store.rows import Statement
 MAX_TENANTS_CACHED = 10_000
 
 _EVENT = Statement(
-    "INSERT INTO event (seq, tenant, id, type, created_ms, accepted_ms, digest, opts) VALUES ",
-    8,
-    " ON CONFLICT (tenant, id) DO NOTHING",
+    "seq, tenant, id, type, created_ms, accepted_ms, digest, opts",
+    "INSERT INTO event (seq, tenant, id, type, created_ms, accepted_ms, digest, opts)"
+    " SELECT * FROM v WHERE v.seq IS NOT NULL ON CONFLICT (tenant, id) DO NOTHING",
 )
-_PAYLOAD = Statement("INSERT INTO payload (event, key_no, crc, data) VALUES ", 4)
+_PAYLOAD = Statement(
+    "event, key_no, crc, data",
+    "INSERT INTO payload (event, key_no, crc, data) SELECT * FROM v WHERE v.event IS NOT NULL",
+)
 # The lanes of an event come as one JSON array: a fan-out expands inside SQLite, not in the interpreter.
 _DELIVERY = Statement(
-    "WITH v (event, phase, due_ms, lanes) AS (VALUES ",
-    4,
-    ") INSERT INTO delivery (event, lane, phase, due_ms)"
+    "event, phase, due_ms, lanes",
+    "INSERT INTO delivery (event, lane, phase, due_ms)"
     " SELECT v.event, l.value, v.phase, v.due_ms FROM v CROSS JOIN json_each(v.lanes) AS l",
 )
 # Sorted by the key, so that neighbours are written together.
 _OWED = Statement(
-    "WITH v (event, phase, due_ms, size, expires_ms, lanes) AS (VALUES ",
-    6,
-    ") INSERT INTO owed (lane, phase, due_ms, event, attempts, size, expires_ms)"
+    "event, phase, due_ms, size, expires_ms, lanes",
+    "INSERT INTO owed (lane, phase, due_ms, event, attempts, size, expires_ms)"
     " SELECT l.value, v.phase, v.due_ms, v.event, 0, v.size, v.expires_ms"
     " FROM v CROSS JOIN json_each(v.lanes) AS l ORDER BY l.value",
 )

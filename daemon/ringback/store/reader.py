@@ -25,6 +25,9 @@ READ_TIMEOUT_S = 2.0
 #: What the dispatcher's own reads may take; they are all bounded, so this is for a sick disk.
 DISPATCH_TIMEOUT_S = 10.0
 
+#: Between two tries to end a statement.
+INTERRUPT_AGAIN_S = 0.01
+
 #: Connections that serve the API.
 POOL_SIZE = 2
 
@@ -74,12 +77,14 @@ class Reader:
             self.waiting -= 1
 
     async def _run(self, sql: str, parameters: Parameters) -> list[Any]:
-        assert self._raw is not None, "opened before it is used"
-        timer = asyncio.get_running_loop().call_later(self._limit_s, self._raw.interrupt)
+        job = asyncio.ensure_future(self._db.execute_fetchall(sql, parameters))
+        timer = asyncio.get_running_loop().call_later(self._limit_s, self._interrupt, job)
         try:
-            return list(await self._db.execute_fetchall(sql, parameters))
+            return list(await asyncio.shield(job))
         except asyncio.CancelledError:
-            self._raw.interrupt()  # nobody wants the answer; the next caller wants the connection
+            self._interrupt(job)  # nobody wants the answer; the next caller wants the connection
+            await asyncio.wait({job})
+            job.exception()
             raise
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
@@ -87,6 +92,13 @@ class Reader:
             raise
         finally:
             timer.cancel()
+
+    def _interrupt(self, job: asyncio.Future[Any]) -> None:
+        """End the statement; again and again, because one that hasn't begun yet doesn't notice."""
+        if job.done() or self._raw is None:
+            return
+        self._raw.interrupt()
+        asyncio.get_running_loop().call_later(INTERRUPT_AGAIN_S, self._interrupt, job)
 
     def _connect(self) -> sqlite3.Connection:
         raw = sqlite3.connect(

@@ -27,55 +27,48 @@ _STATES = (
     " FROM json_each(?) AS v CROSS JOIN delivery d ON d.event = v.value->>0 AND d.lane = v.value->>1"
 )
 _KEEP_EARLIER = Statement(
-    "WITH v (event, lane) AS (VALUES ",
-    2,
-    ") INSERT INTO attempt (event, lane, n, run, started_ms, elapsed_ms, status, outcome, error, info)"
+    "event, lane",
+    "INSERT INTO attempt (event, lane, n, run, started_ms, elapsed_ms, status, outcome, error, info)"
     " SELECT d.event, d.lane, d.attempts, d.run, d.started_ms, d.elapsed_ms, d.status, d.outcome, d.error, d.info"
     " FROM v CROSS JOIN delivery d ON d.event = v.event AND d.lane = v.lane",
 )
 _RECORD = Statement(
-    "WITH v (event, lane, state, phase, due_ms, n, started_ms, elapsed_ms, status, outcome, error, info) AS (VALUES ",
-    12,
-    ") UPDATE delivery SET state = v.state, phase = v.phase, due_ms = v.due_ms, attempts = v.n,"
+    "event, lane, state, phase, due_ms, n, started_ms, elapsed_ms, status, outcome, error, info",
+    "UPDATE delivery SET state = v.state, phase = v.phase, due_ms = v.due_ms, attempts = v.n,"
     " started_ms = v.started_ms, elapsed_ms = v.elapsed_ms, status = v.status, outcome = v.outcome,"
     " error = v.error, info = v.info"
     " FROM v WHERE delivery.event = v.event AND delivery.lane = v.lane AND delivery.state = 0",
 )
 _MOVE = Statement(
-    "WITH v (event, lane, state, phase, due_ms) AS (VALUES ",
-    5,
-    ") UPDATE delivery SET state = v.state, phase = v.phase, due_ms = v.due_ms"
+    "event, lane, state, phase, due_ms",
+    "UPDATE delivery SET state = v.state, phase = v.phase, due_ms = v.due_ms"
     " FROM v WHERE delivery.event = v.event AND delivery.lane = v.lane AND delivery.state = 0",
 )
 _REOPEN = Statement(
-    "WITH v (event, lane) AS (VALUES ",
-    2,
-    ") UPDATE delivery SET state = 0, run = run + 1, phase = 0, due_ms = 0, started_ms = NULL, elapsed_ms = NULL,"
+    "event, lane",
+    "UPDATE delivery SET state = 0, run = run + 1, phase = 0, due_ms = 0, started_ms = NULL, elapsed_ms = NULL,"
     " status = NULL, outcome = NULL, error = NULL, info = NULL"
     " FROM v WHERE delivery.event = v.event AND delivery.lane = v.lane AND delivery.state <> 0",
 )
 _OWE_AGAIN = Statement(
-    "WITH v (event, lane) AS (VALUES ",
-    2,
-    ") INSERT INTO owed (lane, phase, due_ms, event, attempts, size, expires_ms)"
+    "event, lane",
+    "INSERT INTO owed (lane, phase, due_ms, event, attempts, size, expires_ms)"
     " SELECT v.lane, 0, 0, v.event, 0, length(p.data), NULL FROM v CROSS JOIN payload p ON p.event = v.event",
 )
 _SETTLE = Statement(
-    "WITH v (lane, phase, due_ms, event) AS (VALUES ",
-    4,
-    ") DELETE FROM owed WHERE (lane, phase, due_ms, event) IN (SELECT lane, phase, due_ms, event FROM v)",
+    "lane, phase, due_ms, event",
+    "DELETE FROM owed WHERE (lane, phase, due_ms, event) IN (SELECT lane, phase, due_ms, event FROM v)",
 )
 _POSTPONE = Statement(
-    "WITH v (lane, phase, due_ms, event, next_ms, counted) AS (VALUES ",
-    6,
-    ") UPDATE owed SET phase = 1, due_ms = v.next_ms, attempts = attempts + v.counted FROM v"
+    "lane, phase, due_ms, event, next_ms, counted",
+    "UPDATE owed SET phase = 1, due_ms = v.next_ms, attempts = attempts + v.counted FROM v"
     " WHERE owed.lane = v.lane AND owed.phase = v.phase AND owed.due_ms = v.due_ms AND owed.event = v.event",
 )
 _BODY = Statement(
-    "WITH v (lane, k, event, n, body) AS (VALUES ",
-    5,
-    ") INSERT INTO response_body (lane, stamp, event, n, body) SELECT v.lane,"
-    " v.k + coalesce((SELECT max(b.stamp) FROM response_body b WHERE b.lane = v.lane), 0), v.event, v.n, v.body FROM v",
+    "lane, k, event, n, body",
+    "INSERT INTO response_body (lane, stamp, event, n, body) SELECT v.lane,"
+    " v.k + coalesce((SELECT max(b.stamp) FROM response_body b WHERE b.lane = v.lane), 0), v.event, v.n, v.body FROM v"
+    " WHERE v.lane IS NOT NULL",
 )
 # The stamps of a lane have gaps, so the ones to keep are counted.
 _OLD_BODIES = (

@@ -186,6 +186,7 @@ class Worker:
             self._on_full(self._engine.full)
         elif self.full and any(isinstance(answer.result, Accepted) for answer in answers):
             self._recovered()
+            self._next_retry = 0.0  # there is room for what was kept, too
         if answers:
             self._loopside.post(self._loopside.deliver, answers, CommitStats(rows, size, seconds))
         self._after_commit()
@@ -249,8 +250,7 @@ class Worker:
             self._recovered()
 
     def _recovered(self) -> None:
-        """There is room, for what was kept, too: events are taken again."""
-        self._next_retry = 0.0
+        """There is room: events are taken again."""
         if self._refusing:
             self._refusing = not self._database.ballast.hold()
         if self.full and not self._refusing:
