@@ -41,7 +41,7 @@ def test_unset_members_are_null_and_effective_has_what_counts(parts: Parts) -> N
     ("body", "status", "code"),
     [
         ({"url": "https://a.example.com/", "ordering": "key"}, 422, "not_supported"),
-        ({"url": "https://a.example.com/", "rate_limit": {"requests": 1, "per_s": 1}}, 422, "not_supported"),
+        ({"url": "https://a.example.com/", "ordering": "strict"}, 422, "not_supported"),
         ({"url": "https://a.example.com/", "dialect": "pulse"}, 422, "not_supported"),
         ({"url": "https://10.0.0.1/"}, 422, "forbidden"),
         ({"url": "https://a.example.com/", "colour": "red"}, 422, "invalid_endpoint"),

@@ -19,10 +19,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 @pytest.mark.parametrize(
     ("members", "place"),
     [
-        ({"rate_limit": {"requests": 5, "per_s": 1}}, "rate_limit"),
         ({"ordering": "key"}, "ordering"),
         ({"ordering": "strict"}, "ordering"),
-        ({"handshake": "graph"}, "handshake"),
         ({"dialect": "prosa"}, "dialect"),
         ({"dialect": "azure-speech"}, "dialect"),
         ({"secret": "whsk_abc"}, "secret"),
@@ -35,7 +33,7 @@ async def test_what_is_not_built_is_refused_by_name(world: World, members: dict,
     assert place in [problem.loc[0] for problem in refused.problems]
 
 
-@pytest.mark.parametrize("members", [{"ordering": "none"}, {"handshake": "assumed"}, {"rate_limit": None}])
+@pytest.mark.parametrize("members", [{"ordering": "none"}, {"rate_limit": {"requests": 5, "per_s": 1.5}}])
 async def test_the_built_values_of_those_are_taken(world: World, members: dict) -> None:
     """Naming the default, or what is built, isn't an error."""
     await world.make(**members)
@@ -68,6 +66,11 @@ async def test_the_built_values_of_those_are_taken(world: World, members: dict) 
         ({"retry": {"attempts": 0}}, ("retry",)),
         ({"retry": {"sometimes": 1}}, ("retry", "sometimes")),
         ({"handshake": "secret"}, ("handshake",)),
+        ({"handshake": "zoom", "secret": ""}, ("handshake",)),
+        ({"handshake": "graph", "url": "https://hooks.example.com/" + "x" * 2000}, ("handshake",)),
+        ({"rate_limit": {"requests": 0, "per_s": 1}}, ("rate_limit", "requests")),
+        ({"rate_limit": {"requests": 1, "per_s": 0}}, ("rate_limit", "per_s")),
+        ({"rate_limit": {"requests": 1}}, ("rate_limit", "per_s")),
         ({"tls_verify": "no"}, ("tls_verify",)),
         ({"headers": {"Host": "x"}}, ("headers",)),
         ({"headers": {"X-A": "a\r\nb"}}, ("headers",)),

@@ -131,7 +131,7 @@ async def test_a_patch_is_judged_like_a_create(world: World) -> None:
         ({"headers": {"Host": "x"}}, "invalid_endpoint"),
         ({"headers": 5}, "invalid_endpoint"),
         ({"ordering": "strict"}, "not_supported"),
-        ({"rate_limit": {"requests": 1, "per_s": 1}}, "not_supported"),
+        ({"rate_limit": {"requests": 0, "per_s": 1}}, "invalid_endpoint"),
     ]:
         refused = await world.endpoints.patch(made.endpoint.id, patch)
         assert isinstance(refused, Refusal), patch

@@ -106,6 +106,11 @@ def delivers(status: EndpointStatus) -> bool:
     return status is _ACTIVE
 
 
+def standing(endpoint: Endpoint) -> EndpointStatus:
+    """How its proof stands: pending, active or failed, also beneath a stop."""
+    return _covered(endpoint) if endpoint.status in (_PAUSED, _DISABLED) else endpoint.status
+
+
 def starting_status(handshake: str) -> EndpointStatus:
     """Where a new endpoint, or one with a new url, begins."""
     return _ACTIVE if handshake in UNASKED_HANDSHAKES else _PENDING

@@ -134,9 +134,13 @@ class Dispatch:
             return
         lane = self._lane(endpoint)
         active = endpoint.status is EndpointStatus.ACTIVE  # only an active endpoint gets anything
+        if endpoint.status is EndpointStatus.PENDING:
+            lane.window = Window()  # what is known of its health was said of another url or secret
         if lane.open and not active:
             self.board.close(lane)
         elif active and not lane.open:
+            # what was held goes out gently: one request first, whatever the endpoint took before
+            lane.window = Window(failures=lane.window.failures, proved=lane.window.proved)
             self.board.open(lane)
         self._nudge()
 
@@ -221,6 +225,9 @@ class Dispatch:
         ended: Ended | None = None
         if body is None and load is not None:
             body = await self._loaded(item, load)
+            endpoint = self._endpoints.by_lane(item.lane)
+        if endpoint is not None and endpoint.status is not EndpointStatus.ACTIVE:
+            endpoint = None  # it changed since its turn was given; nothing unproved or paused gets anything
         if body is not None and endpoint is not None:
             ended = await self._make(item, body, endpoint)
         del self._tasks[item.event, item.lane]
@@ -299,7 +306,8 @@ class Dispatch:
 
     def _lane(self, endpoint: Endpoint) -> Lane:
         made = endpoint.lane not in self.board.lanes
-        lane = self.board.lane(endpoint.lane, endpoint.tenant, self._endpoints.effective(endpoint).concurrency)
+        effective = self._endpoints.effective(endpoint)
+        lane = self.board.lane(endpoint.lane, endpoint.tenant, effective.concurrency, effective.rates)
         if made:
             failing = self._health.get(endpoint.lane)
             if failing is not None:

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ringback import dialects
 from ringback.config.settings import PLANNED_DIALECTS
 from ringback.core import egress, headers, matching, retry
+from ringback.core.endpoint_state import UNASKED_HANDSHAKES
+from ringback.core.handshake_kinds import KINDS
 from ringback.core.model import Endpoint, Rejection, RetryPolicy
 from ringback.dialects import Dialect
 
@@ -24,13 +26,16 @@ MAX_METADATA = 64
 MAX_METADATA_KEY = 64
 MAX_METADATA_VALUE = 1024
 MAX_CONCURRENCY = 1024
+MAX_RATE_REQUESTS = 1_000_000
+MIN_RATE_S = 0.01
+MAX_RATE_S = 86_400.0
 MIN_TIMEOUT_S = 0.1
 MAX_TIMEOUT_S = 600.0
 
 #: Named in CONTRACT, not built: refused as such, not as unknown.
-UNBUILT_HANDSHAKES = frozenset({"azure-speech", "graph", "cloudevents", "websub", "zoom"})
+UNBUILT_HANDSHAKES: frozenset[str] = frozenset()
 UNBUILT_ORDERINGS = frozenset({"key", "strict"})
-BUILT_HANDSHAKES = ("none", "assumed")
+BUILT_HANDSHAKES = (*sorted(UNASKED_HANDSHAKES), *KINDS)
 
 #: A patch must not change these.
 FIXED = ("tenant", "dialect", "id", "status")
@@ -76,10 +81,10 @@ class RetryFields(_Members):
 
 
 class RateLimitFields(_Members):
-    """The shape CONTRACT gives a rate limit; the behaviour isn't built."""
+    """A rate limit (model.RateLimit)."""
 
-    requests: int
-    per_s: float
+    requests: Annotated[int, Field(ge=1, le=MAX_RATE_REQUESTS)]
+    per_s: Annotated[float, Field(ge=MIN_RATE_S, le=MAX_RATE_S)]
 
 
 class EndpointFields(_Members):
@@ -202,8 +207,6 @@ def _judged(
 
 def _unbuilt(fields: EndpointFields) -> list[Problem]:
     problems = []
-    if fields.rate_limit is not None:
-        problems.append(Problem(("rate_limit",), "rate limits are not supported yet", "not_supported"))
     for name, value, built, unbuilt in (
         ("ordering", fields.ordering, ("none",), UNBUILT_ORDERINGS),
         ("handshake", fields.handshake, BUILT_HANDSHAKES, UNBUILT_HANDSHAKES),

@@ -16,13 +16,12 @@ import msgspec
 from ringback import dialects
 from ringback.core import egress, endpoint_state
 from ringback.core.endpoint_state import EndpointEvent
-from ringback.core.model import DEFAULT_TENANT, Endpoint, RetryPolicy, Secret
+from ringback.core.model import DEFAULT_TENANT, Endpoint, RateLimit, RetryPolicy, Secret
 from ringback.dialects import Dialect
 from ringback.kit.clock import Chance, Clock
 from ringback.kit.log import get_logger
 from ringback.kit.redact import redact_url
 from ringback.service.endpoint_fields import (
-    EndpointFields,
     Judged,
     Problem,
     Refusal,
@@ -30,6 +29,7 @@ from ringback.service.endpoint_fields import (
     read_patch,
     refusal,
 )
+from ringback.service.endpoint_parts import members_of, rates_of, sent_of, unaskable, voids
 from ringback.service.endpoint_snapshot import Snapshot
 from ringback.store import endpoints as table
 from ringback.store.writer import Writer
@@ -56,6 +56,7 @@ class Effective(msgspec.Struct, frozen=True):
     concurrency: int
     timeout_s: float
     retry: RetryPolicy
+    rates: tuple[RateLimit, ...] = ()
 
 
 class Changed(msgspec.Struct, frozen=True):
@@ -114,6 +115,7 @@ class Endpoints(Snapshot):
             concurrency=endpoint.concurrency or self._defaults.concurrency,
             timeout_s=endpoint.timeout_s or timeout_s,
             retry=endpoint.retry or (dialect.default_retry if dialect is not None else RetryPolicy()),
+            rates=rates_of(endpoint),
         )
 
     # ---- the verbs
@@ -184,6 +186,10 @@ class Endpoints(Snapshot):
             for endpoint in list(self):
                 self._tell(endpoint.lane)
 
+    async def change(self, endpoint_id: str, make: Callable[[Endpoint], Endpoint | Refusal]) -> Changed | Refusal:
+        """Put what ``make`` makes of an endpoint in its place; the very same object changes nothing."""
+        return await self._in_turn(self._change, endpoint_id, make)
+
     # ---- inside: each of these runs under the lock, in a task of its own
 
     async def _in_turn(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -221,8 +227,12 @@ class Endpoints(Snapshot):
             status=endpoint_state.starting_status(handshake),
             secrets=self._secrets(given.secret, dialect, now_ms),
         )
-        members = _members(given, judged) | {"handshake": handshake, "declared": declared}
-        made = await self._writer.run(table.insert(msgspec.structs.replace(blank, **members)))
+        members = members_of(given, judged) | {"handshake": handshake, "declared": declared}
+        wanted = msgspec.structs.replace(blank, **members)
+        problem = unaskable(wanted)
+        if problem is not None:
+            return problem
+        made = await self._writer.run(table.insert(wanted))
         if isinstance(made, table.NameTaken):
             return _name_taken(tenant, given.name)
         self.install(made)
@@ -241,25 +251,37 @@ class Endpoints(Snapshot):
             return read
         judged, dialect = read
         now_ms = self._clock.now_ms()
-        members = _members(judged.given, judged) | {"declared": declared}
+        members = members_of(judged.given, judged) | {"declared": declared}
         secret_set = "secret" in judged.given.model_fields_set
         if secret_set:
             members["secrets"] = self._secrets(judged.given.secret, dialect, now_ms)
         if members.get("handshake", "") is None:
             members["handshake"] = dialect.handshake
         new = msgspec.structs.replace(old, **members)
-        if judged.target is not None:
+        moved_there = judged.target is not None and not (declared and new.url == old.url)
+        if moved_there or voids(old, new):
             moved = endpoint_state.apply(new, EndpointEvent.PROOF_VOID, now_ms=now_ms)
-            new = new if isinstance(moved, endpoint_state.Refused) else moved
+            new = msgspec.structs.replace(new if isinstance(moved, endpoint_state.Refused) else moved, proof=None)
+        problem = unaskable(new)
+        if problem is not None:
+            return problem
         if new == old:
             return Changed(old, warnings)
-        revision = old.revision + (_sent(new) != _sent(old))
+        revision = old.revision + (sent_of(new) != sent_of(old))
         new = msgspec.structs.replace(new, revision=revision, updated_at_ms=now_ms)
         taken = await self._replace(new)
         if taken is not None:
             return taken
         self._say("endpoint.changed", new, fields=_differing(old, new), revision=new.revision)
         return Changed(new, warnings, new_secret=secret_set and bool(new.secrets))
+
+    async def _change(self, endpoint_id: str, make: Callable[[Endpoint], Endpoint | Refusal]) -> Changed | Refusal:
+        old = self.get(endpoint_id)
+        new = _not_found(endpoint_id) if old is None else make(old)
+        if isinstance(new, Refusal):
+            return new
+        taken = None if new is old else await self._replace(new)
+        return taken or Changed(new)
 
     async def _delete(self, endpoint_id: str) -> Changed | Refusal:
         old = self.get(endpoint_id)
@@ -336,42 +358,6 @@ def _differing(old: Endpoint, new: Endpoint) -> list[str]:
     """The names of what a change changed, for the log."""
     names = (name for name in Endpoint.__struct_fields__ if name not in ("revision", "updated_at_ms"))
     return [name for name in names if getattr(old, name) != getattr(new, name)]
-
-
-def _sent(endpoint: Endpoint) -> tuple[object, ...]:
-    """What a request is made of: a change of it is a new revision."""
-    return (endpoint.url, endpoint.headers, endpoint.options, endpoint.secrets, endpoint.tls_verify)
-
-
-#: Fields copied as they are, and what null stands for.
-_PLAIN: dict[str, object] = {
-    "name": None,
-    "description": None,
-    "concurrency": None,
-    "timeout_s": None,
-    "handshake": None,
-    "tls_verify": True,
-}
-
-
-def _members(given: EndpointFields, judged: Judged) -> dict[str, Any]:
-    """The given fields as an Endpoint's members; null is the default. Secret and status are not among them."""
-    named = given.model_fields_set
-    members: dict[str, Any] = {}
-    for name, default in _PLAIN.items():
-        if name in named:
-            value = getattr(given, name)
-            members[name] = default if value is None else value
-    for name in ("headers", "options", "metadata"):
-        if name in named:
-            members[name] = getattr(given, name) or {}
-    if "events" in named:
-        members["events"] = tuple(given.events or ())
-    if "retry" in named:
-        members["retry"] = judged.retry
-    if judged.target is not None:
-        members["url"] = judged.target.url
-    return members
 
 
 def _owned(endpoint: Endpoint) -> Refusal:

@@ -14,6 +14,8 @@ from ringback.dialects._base import Dialect
 
 #: Header that names the real URL when ``delivery.divert_to`` sends everything elsewhere.
 DIVERTED_HEADER = "x-ringback-diverted-from"
+#: Header that repeats, with every delivery, whom a receiver has allowed (CloudEvents HTTP Webhook).
+ORIGIN_HEADER = "webhook-request-origin"
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -40,6 +42,8 @@ def headers_of(dialect: Dialect, endpoint: Endpoint, event: Event, body: bytes, 
     if endpoint.headers:
         own = {name.lower() for name in endpoint.headers}
         headers = (*(h for h in headers if h[0].lower() not in own), *endpoint.headers.items())
+    if endpoint.proof is not None and endpoint.proof.origin is not None:
+        headers = (*headers, (ORIGIN_HEADER, endpoint.proof.origin))
     if divert_to:
         headers = (*headers, (DIVERTED_HEADER, endpoint.url))
     return headers
