@@ -65,11 +65,18 @@ class Disk:
 
 
 class Paced(threading.Thread):
-    """Emits events at a steady rate and keeps what was acknowledged: id → (SHA-256 of data, deliveries)."""
+    """Emits events at a steady rate and keeps what was acknowledged: id → (SHA-256 of data, deliveries).
+
+    ``late`` are those acknowledged once the cut had begun. Power that is really cut leaves nobody to send an answer; the
+    ioctl leaves a moment in which an fdatasync under way returns 0 for what it has just given up: a bare loop of append
+    and fdatasync loses its last "durable" record in one cut of ten on ext4, one of forty on XFS.
+    """
 
     def __init__(self, daemon: Daemon, life: int) -> None:
         super().__init__(daemon=True)
         self.acked: dict[str, tuple[str, int]] = {}
+        self.late: set[str] = set()
+        self.cutting = False
         self.refused: list[str] = []
         self._producer = daemon.events()
         self._life = life
@@ -102,6 +109,8 @@ class Paced(threading.Thread):
             while True:
                 answer = self._producer.answer()
                 if answer["ok"]:
+                    if self.cutting:
+                        self.late.add(answer["id"])
                     self.acked[answer["id"]] = (self._sent[answer["id"]], answer["deliveries"])
                 else:
                     self.refused.append(answer["error"]["code"])
@@ -125,38 +134,48 @@ def one_cut(daemon: Daemon, disk: Disk, life: int, chance: random.Random) -> tup
     load = Paced(daemon, life)
     load.start()
     time.sleep(chance.uniform(*CUT_AFTER_S))
-    before = len(load.acked)
+    load.cutting = True
     disk.cut()
+    late = len(load.late)
     time.sleep(AFTER_CUT_S)
     noticed = daemon.poll()
     daemon.kill()
     load.stop()
     disk.unmount()
     disk.mount()
-    return load, {"acked": len(load.acked), "acked_before_cut": before, "refused": load.refused, "exit": noticed}
+    return load, {
+        "acked": len(load.acked) - len(load.late),
+        "acked_during_cut": late,
+        "acked_after_cut": len(load.late) - late,
+        "refused": load.refused,
+        "exit": noticed,
+    }
 
 
 def cuts(given: argparse.Namespace, daemon: Daemon, receiver: Receiver, disk: Disk) -> None:
     """Cut as often as asked on one file system, checking everything acknowledged so far after each."""
     chance = random.Random(given.seed)
     acked: dict[str, tuple[str, int]] = {}
+    late: set[str] = set()
     daemon.start()
     daemon.endpoint(receiver.url("/ok/a"))
     daemon.endpoint("http://127.0.0.1:1/dead")
     for life in range(given.cuts):
         load, result = one_cut(daemon, disk, life, chance)
         acked |= load.acked
+        late |= load.late
         began = time.monotonic()
         if not given.no_fsync:
             daemon.start()
         result["start_s"] = round(time.monotonic() - began, 3)
         there = stored(daemon.state_dir / "ringback.db")
-        result["missing"] = [key for key in acked if key not in there]
+        result["missing"] = [key for key in acked if key not in there and key not in late]
+        result["missing_late"] = [key for key in late if key not in there]
         result["torn"] = [key for key, what in acked.items() if key in there and there[key] != what]
         print(json.dumps(result), flush=True)
     if not given.no_fsync:
-        receiver.wait_for("/ok/a", ids=len(acked))
-        undelivered = [key for key in acked if key not in receiver.seen("/ok/a")]
+        receiver.wait_for("/ok/a", ids=len(acked.keys() - late))
+        undelivered = [key for key in acked.keys() - late if key not in receiver.seen("/ok/a")]
         print(json.dumps({"delivered": len(acked) - len(undelivered), "undelivered": undelivered}), flush=True)
 
 
