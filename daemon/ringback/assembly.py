@@ -9,6 +9,7 @@ Must not know: formats, SQL, HTTP, signals.
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from ringback.api.deps import Deps
 from ringback.config import Settings
@@ -23,6 +24,7 @@ from ringback.service.dispatch import Dispatch
 from ringback.service.endpoints import EndpointDefaults, Endpoints
 from ringback.service.intake import Intake
 from ringback.service.janitor import DAY_MS, Janitor, Keep
+from ringback.service.verify import Us, Verify
 from ringback.service.reload import Live, policy_of
 from ringback.store.database import Database
 from ringback.store.endpoints import EndpointReads
@@ -43,6 +45,7 @@ class Parts:
 
     endpoints: Endpoints
     dispatch: Dispatch
+    verify: Verify
     janitor: Janitor
     intake: Intake
     events: EventsServer
@@ -85,6 +88,7 @@ async def assemble(
     janitor = _janitor(settings, clock, writer, endpoints, reads, dispatch, stored)
     endpoints.on_change(dispatch.changed)
     endpoints.on_change(janitor.changed)
+    verify = _verify(settings, clock, chance, endpoints, sender)
     await dispatch.recover({lane: health.failing for lane, health in (await table.health()).items()})
     intake = Intake(
         matches=endpoints,
@@ -108,8 +112,8 @@ async def assemble(
         max_response_bytes=settings.delivery.max_response_bytes,
         divert_to=settings.delivery.divert_to,
     )
-    live = _live(guard, sender, endpoints, dispatch, attempts, janitor, deps)
-    return Parts(endpoints, dispatch, janitor, intake, events, deps, live)
+    live = _live(guard, sender, endpoints, dispatch, attempts, janitor, verify, deps)
+    return Parts(endpoints, dispatch, verify, janitor, intake, events, deps, live)
 
 
 def _live(
@@ -119,6 +123,7 @@ def _live(
     dispatch: Dispatch,
     attempts: Attempts,
     janitor: Janitor,
+    verify: Verify,
     deps: Deps,
 ) -> tuple[Live, ...]:
     """What a reload can change, and how."""
@@ -132,6 +137,7 @@ def _live(
         delivery = settings.delivery
         attempts.reconfigure(delivery.connect_timeout_s, delivery.max_response_bytes, delivery.divert_to)
         deps.max_response_bytes, deps.divert_to = delivery.max_response_bytes, delivery.divert_to
+        verify.reconfigure(delivery.connect_timeout_s, delivery.divert_to)
         dispatch.limit(_limits(settings))
         sender.limit_idle(delivery.max_idle_connections)
         endpoints.reconfigure(guard.policy, _defaults(settings))
@@ -211,6 +217,22 @@ def _dispatch(
         limits=_limits(settings), endpoints=endpoints, reads=reads, writer=writer, attempts=attempts, clock=clock
     )
     return dispatch, attempts
+
+
+def _verify(settings: Settings, clock: Clock, chance: Chance, endpoints: Endpoints, sender: HttpSender) -> Verify:
+    public_url = settings.api.public_url
+    verify = Verify(
+        endpoints=endpoints,
+        sender=sender,
+        clock=clock,
+        chance=chance,
+        us=Us(urlsplit(public_url).hostname or "localhost", public_url),
+        connect_timeout_s=settings.delivery.connect_timeout_s,
+        divert_to=settings.delivery.divert_to,
+    )
+    verify.fill()
+    endpoints.on_change(verify.changed)
+    return verify
 
 
 def _janitor(

@@ -159,6 +159,7 @@ class _Daemon:
         loops = [
             run_turns(dispatch.turn, clock, dispatch.wake),
             run_turns(dispatch.refiller.turn, clock, dispatch.refiller.wake),
+            run_turns(parts.verify.turn, clock, parts.verify.wake),
             run_turns(parts.janitor.turn, clock, WakeUp()),
             run_turns(self._status.turn, clock, WakeUp()),
             reload.run(),
@@ -198,6 +199,7 @@ class _Daemon:
         hurry = asyncio.ensure_future(self._signals.hurry.wait())
         await parts.events.stop(min(grace_s, ANSWER_GRACE_S))
         parts.intake.close()
+        await parts.verify.stop()
         await asyncio.wait((hurry, drain), return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
         cut_off = drain.result() if drain.done() else await parts.dispatch.stop(0)

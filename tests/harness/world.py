@@ -18,6 +18,7 @@ from ringback.service.dispatch import Dispatch
 from ringback.service.endpoints import EndpointDefaults, Endpoints
 from ringback.service.intake import Intake
 from ringback.service.janitor import DAY_MS, Janitor, Keep
+from ringback.service.verify import Us, Verify
 from ringback.store.database import open_state
 from ringback.store.ops import Task
 from ringback.store.endpoints import EndpointReads
@@ -84,7 +85,7 @@ class FakeNetwork:
         self.in_flight = 0
 
     async def send(self, request, timeout_s):
-        key = (request.url, dict(request.headers)["webhook-id"])
+        key = (request.url, dict(request.headers).get("webhook-id", "handshake"))
         self.in_flight += 1
         try:
             outcome = self.script(request)
@@ -106,9 +107,10 @@ def answer(status, **kwargs):
 class World:
     """One life of the daemon's inside over a state directory; make another over the same one after a crash."""
 
-    def __init__(self, directory: Path, clock, chance, network, limits=None):
+    def __init__(self, directory: Path, clock, chance, network, limits=None, us=None):
         self.directory, self.clock, self.chance, self.network = directory, clock, chance, network
         self.limits = limits or Limits()
+        self.us = us or Us()
         self.answers = []
         self.fatal = []
 
@@ -157,6 +159,11 @@ class World:
         )
         self.endpoints.on_change(self.dispatch.changed)
         self.endpoints.on_change(self.janitor.changed)
+        self.verify = Verify(
+            endpoints=self.endpoints, sender=self.network, clock=clock, chance=self.chance, us=self.us
+        )
+        self.verify.fill()
+        self.endpoints.on_change(self.verify.changed)
         await self.dispatch.recover({lane: h.failing for lane, h in (await self.table.health()).items()})
         self.intake = Intake(
             matches=self.endpoints,
@@ -179,6 +186,7 @@ class World:
     async def turns(self):
         """One turn of each loop."""
         now_ms = self.clock.now_ms()
+        await self.verify.turn(now_ms)
         await self.dispatch.refiller.turn(now_ms)
         await self.dispatch.turn(now_ms)
         for _ in range(3):
@@ -204,6 +212,7 @@ class World:
 
     async def crash(self):
         """Die without a word: what is in flight is forgotten, what is not committed never was."""
+        await self.verify.stop()
         for task in list(self.dispatch._tasks.values()):
             task.cancel()
         self.writer.submit = lambda op, done: None
@@ -212,6 +221,7 @@ class World:
 
     async def stop(self):
         """Close the store."""
+        await self.verify.stop()
         await self.reader.close()
         await self.writer.stop()
         self.database.close()

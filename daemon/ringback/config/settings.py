@@ -18,6 +18,7 @@ from ringback import dialects
 MAX_SOCKET_PATH_BYTES = 107  # sun_path holds 108 with its closing NUL
 MAX_PATH_BYTES = 4095
 MAX_URL = 2048
+MAX_PUBLIC_URL = 256  # what is built on it must fit into urls, too
 MAX_LIST = 256
 NOT_YET = "not supported yet"
 #: Named in CONTRACT; refused as such while their file isn't there.
@@ -83,6 +84,12 @@ def _divert_url(url: str) -> str:
     return url
 
 
+def _public_url(url: str) -> str:
+    if len(_divert_url(url)) > MAX_PUBLIC_URL or "?" in url:
+        raise ValueError(f"must have no query and at most {MAX_PUBLIC_URL} characters")
+    return url.rstrip("/")
+
+
 def _dialect(name: str) -> str:
     if dialects.get(name) is not None:
         return name
@@ -119,6 +126,7 @@ Networks = Annotated[
 Nameservers = Annotated[
     tuple[Annotated[str, AfterValidator(_nameserver)], ...], BeforeValidator(_as_tuple), Field(max_length=8)
 ]
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
 Hosts = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
 
@@ -168,6 +176,7 @@ class Api(Section):
     """Where operators connect."""
 
     socket: SocketPath
+    public_url: PublicUrl = ""
     mode: Mode = "0600"
     group: Text = ""
     listen: Unbuilt = ""

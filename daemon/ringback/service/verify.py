@@ -10,7 +10,7 @@ Must not know: what a kind asks or takes for a proof, SQL.
 
 import asyncio
 import heapq
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,13 +105,18 @@ class Verify:
 
     # -- what others tell and ask ------------------------------------------------------------------------------------
 
-    def fill(self, endpoints: Iterable[Endpoint]) -> None:
-        """Plan what the table's endpoints need, at start."""
-        lanes = [endpoint.lane for endpoint in endpoints]
-        if self._diverted and any(self._wants(lane) for lane in lanes):
+    def fill(self) -> None:
+        """Plan what every endpoint needs: at start, and when nothing is diverted any more."""
+        endpoints = list(self._endpoints)
+        if self._diverted and any(endpoint_state.standing(e) is EndpointStatus.PENDING for e in endpoints):
             _log.warning("handshake.postponed", reason="delivery.divert_to is set")
-        for lane in lanes:
-            self.changed(lane)
+        for endpoint in endpoints:
+            self.changed(endpoint.lane)
+
+    def reconfigure(self, connect_timeout_s: float, divert_to: str) -> None:
+        """Take new settings from here on."""
+        self._connect_timeout_s, self._diverted = connect_timeout_s, bool(divert_to)
+        self.fill()
 
     def changed(self, lane: int) -> None:
         """An endpoint was made, changed, proved or deleted."""
@@ -189,9 +194,10 @@ class Verify:
         endpoint, run = self._endpoints.by_lane(lane), self._runs.get(lane)
         if endpoint is None:
             return
+        if not self._may(endpoint) and (run is None or self._diverted):
+            self._drop(lane)  # planned again when it may: by ``changed`` or ``fill``
+            return
         if run is None:
-            if not self._may(endpoint):
-                return
             run = self._runs[lane] = _Run(lane, key_of(endpoint), State(endpoint.handshake, gaps_s=RENEWAL_GAPS_S))
         if run.state.phase is Phase.CONSENTING:
             run.state, action = handshake.step(run.state, Lapsed(now_ms))
@@ -300,10 +306,6 @@ class Verify:
         """Whether it is challenged without being told to: one that is disabled asked not to be called."""
         asks = endpoint.handshake in KINDS and endpoint.status is not EndpointStatus.DISABLED
         return asks and not self._diverted
-
-    def _wants(self, lane: int) -> bool:
-        endpoint = self._endpoints.by_lane(lane)
-        return endpoint is not None and endpoint_state.standing(endpoint) is EndpointStatus.PENDING
 
     def _start(self, endpoint: Endpoint, state: State, *, anew: bool = False) -> None:
         """Put a handshake under way; one that waited for a consent goes on waiting, unless it is made ``anew``."""
