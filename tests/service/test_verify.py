@@ -1,0 +1,434 @@
+"""Handshakes over the real store and services: what a receiver's answers make of an endpoint."""
+
+import asyncio
+import json
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from tests.harness.world import FakeChance, FakeClock, FakeNetwork, World, answer
+
+from ringback.core.handshake import CONSENT_WINDOW_S, GAPS_S, RENEWAL_GAPS_S
+from ringback.core.handshake_kinds import LEASE_RENEWAL_S
+from ringback.core.model import Outcome, OutcomeKind
+from ringback.service.endpoint_fields import Refusal
+from ringback.service.endpoints import Changed
+from ringback.service.verify import MAX_AT_ONCE, Us
+
+URL = "https://receiver.example/hook"
+US = Us("us.example", "https://us.example")
+
+
+def token_of(request):
+    """The token of a challenge by its query."""
+    query = parse_qs(urlsplit(request.url).query)
+    return (query.get("validationToken") or query.get("hub.challenge") or [""])[0]
+
+
+def is_challenge(request):
+    """Whether a request is no delivery."""
+    return "webhook-id" not in dict(request.headers)
+
+
+class Case:
+    """A world, its receiver, and what came."""
+
+    def __init__(self, tmp_path):
+        self.tmp_path = tmp_path
+        self.clock, self.chance = FakeClock(), FakeChance(1)
+        self.network = FakeNetwork(self.receive)
+        self.challenges, self.delivered = [], []
+        self.reply = self.echo
+
+    def echo(self, request):
+        return answer(200, body=token_of(request).encode(), headers=(("content-type", "text/plain"),))
+
+    def receive(self, request):
+        if is_challenge(request):
+            self.challenges.append(request)
+            return self.reply(request)
+        self.delivered.append(json.loads(request.body)["data"]["n"])
+        return answer(200)
+
+    async def start(self, **more):
+        self.world = await World(self.tmp_path, self.clock, self.chance, self.network, us=US, **more).start()
+        return self.world
+
+    async def restart(self):
+        await self.world.crash()
+        await self.start()
+
+    async def make(self, handshake="azure-speech", **members):
+        done = await self.world.endpoints.create({"url": URL, "handshake": handshake, **members})
+        assert isinstance(done, Changed), done
+        self.id = done.endpoint.id
+        return done.endpoint
+
+    async def settle(self, seconds=0.0):
+        self.clock.advance(seconds)
+        await self.world.settle(janitor=False)
+        for _ in range(3):
+            await self.world.turns()
+        return self.endpoint
+
+    @property
+    def endpoint(self):
+        return self.world.endpoints.get(self.id)
+
+    def emit(self, *numbers):
+        for n in numbers:
+            self.world.emit(json.dumps({"type": "a.b", "data": {"n": n}}).encode())
+
+
+@pytest.fixture
+async def case(tmp_path):
+    """A world of its own."""
+    made = Case(tmp_path)
+    await made.start()
+    yield made
+    await made.world.stop()
+
+
+@pytest.mark.parametrize("kind", ["azure-speech", "azure-speech-strict", "graph", "websub"])
+async def test_an_echo_activates(case, kind):
+    """Creation answers pending at once; the handshake runs beside it and activates."""
+    assert (await case.make(kind)).status == "pending"
+    assert (await case.settle()).status == "active"
+    assert len(case.challenges) == 1
+
+
+async def test_what_is_held_goes_out_on_activation_in_order(case):
+    """No event reaches an unproved endpoint; afterwards all go, in order, beginning with one."""
+    case.reply = lambda _: Outcome(OutcomeKind.CONNECT_FAILED, error="refused", maybe_sent=False)
+    await case.make(concurrency=1)
+    for n in range(0, 40, 4):
+        case.emit(*range(n, n + 4))
+        await case.settle()
+    assert case.delivered == []
+    case.reply = case.echo
+    assert (await case.settle(GAPS_S[0])).status == "active"
+    assert case.delivered == list(range(40))
+
+
+async def test_the_drain_begins_with_one_request(case):
+    """An endpoint with a wide window before its new proof starts again with a single request."""
+    endpoint = await case.make(concurrency=8)
+    for n in range(30):
+        case.emit(n)
+        await case.settle()
+    lane = case.world.dispatch.board.lanes[endpoint.lane]
+    lane.window = type(lane.window)(8.0, 0, proved=True)
+    case.reply = lambda _: asyncio.get_running_loop().create_future()
+    await case.world.endpoints.patch(case.id, {"url": URL + "2"})
+    assert case.endpoint.status == "pending"
+    assert lane.window.size == 1.0
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (lambda _: answer(200, body=b"hello"), "wrong_echo"),
+        (lambda r: answer(302, body=token_of(r).encode()), "redirected"),
+        (lambda r: answer(200, body=token_of(r).encode() * 100), "oversized"),
+        (lambda _: answer(404), "bad_status"),
+        (lambda _: Outcome(OutcomeKind.EGRESS_DENIED, error="10.0.0.1 is private", maybe_sent=False), "egress_denied"),
+    ],
+)
+async def test_a_wrong_answer_fails_at_once_by_name(case, reply, reason):
+    """The reason stands on the endpoint; nothing is sent to it; no second try."""
+    case.reply = reply
+    await case.make()
+    case.emit(1)
+    failed = await case.settle()
+    assert (failed.status, failed.status_reason.split(":")[0]) == ("failed", reason)
+    await case.settle(86_400)
+    assert len(case.challenges) == 1
+    assert case.delivered == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [(OutcomeKind.CONNECT_FAILED, "unreachable"), (OutcomeKind.TIMEOUT, "late")]
+)
+async def test_a_network_fault_is_tried_again_with_a_fresh_token(case, kind, reason):
+    """A few tries with rests between them, then failed by its name; each try has a token of its own."""
+    case.reply = lambda _: Outcome(kind, error="words")
+    await case.make()
+    assert (await case.settle()).status == "pending"
+    for gap in GAPS_S:
+        await case.settle(gap)
+    assert case.endpoint.status == "failed"
+    assert case.endpoint.status_reason == f"{reason}: words"
+    assert len({token_of(request) for request in case.challenges}) == len(GAPS_S) + 1
+
+
+async def test_a_challenge_by_hand_leaves_failed(case):
+    """Failed, challenged, active: and what was held all the time goes out."""
+    case.reply = lambda _: answer(404)
+    await case.make()
+    case.emit(1, 2)
+    await case.settle()
+    case.reply = case.echo
+    done = await case.world.verify.challenge(case.id)
+    assert isinstance(done, Changed)
+    assert done.endpoint.status == "pending"
+    assert (await case.settle()).status == "active"
+    assert case.delivered == [1, 2]
+
+
+@pytest.mark.parametrize("kind", ["none", "assumed"])
+async def test_what_asks_nothing_has_nothing_to_challenge(case, kind):
+    """Such endpoints are active at once; challenging them is a conflict, an unknown id is not found."""
+    assert (await case.make(kind)).status == "active"
+    refused = await case.world.verify.challenge(case.id)
+    assert isinstance(refused, Refusal)
+    assert refused.code == "conflict"
+    assert (await case.world.verify.challenge("x")).code == "not_found"
+    await case.settle()
+    assert case.challenges == []
+
+
+async def test_a_new_url_is_proved_again_and_the_old_answer_counts_for_nothing(case):
+    """An echo that was under way while the url changed doesn't activate the new one."""
+    waiting = asyncio.get_running_loop().create_future()
+    case.reply = lambda _: waiting
+    await case.make()
+    await case.world.turns()
+    assert len(case.challenges) == 1
+    other = asyncio.get_running_loop().create_future()
+    case.reply = lambda _: other
+    await case.world.endpoints.patch(case.id, {"url": "https://other.example/"})
+    waiting.set_result(case.echo(case.challenges[0]))
+    for _ in range(5):
+        await case.world.turns()
+    assert case.endpoint.status == "pending"
+    assert case.challenges[1].url.startswith("https://other.example/?validationToken=")
+    other.set_result(case.echo(case.challenges[1]))
+    assert (await case.settle()).status == "active"
+
+
+@pytest.mark.parametrize(
+    ("kind", "patch", "again"),
+    [
+        ("azure-speech", {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}, True),
+        ("graph", {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}, False),
+        ("graph", {"handshake": "azure-speech"}, True),
+        ("graph", {"handshake": "none"}, False),
+        ("graph", {"concurrency": 3}, False),
+        ("graph", {"url": URL}, True),
+    ],
+)
+async def test_what_voids_a_proof(case, kind, patch, again):
+    """A url, another handshake, and a secret where the kind signs are proved again; nothing else is."""
+    await case.make(kind)
+    await case.settle()
+    done = await case.world.endpoints.patch(case.id, patch)
+    assert isinstance(done, Changed), done
+    assert done.endpoint.status == ("pending" if again else "active")
+    assert (await case.settle()).status == "active"
+    assert len(case.challenges) == 1 + again
+
+
+async def test_a_restart_in_the_middle_resumes(case):
+    """Killed while the challenge is out: the next start asks again, and the old token is worth nothing."""
+    case.reply = lambda _: asyncio.get_running_loop().create_future()
+    await case.make()
+    case.emit(1)
+    for _ in range(5):
+        await case.world.turns()
+    assert len(case.challenges) == 1
+    case.reply = case.echo
+    await case.restart()
+    assert (await case.settle()).status == "active"
+    assert token_of(case.challenges[0]) != token_of(case.challenges[1])
+    assert case.delivered == [1]
+
+
+async def test_a_failed_endpoint_stays_failed_over_a_restart(case):
+    """Nobody asked it again."""
+    case.reply = lambda _: answer(404)
+    await case.make()
+    await case.settle()
+    await case.restart()
+    assert (await case.settle(3600)).status == "failed"
+    assert len(case.challenges) == 1
+
+
+async def test_a_paused_endpoint_is_proved_beneath_its_pause(case):
+    """The proof goes on; resume finds it, and only then anything is delivered."""
+    await case.make()
+    await case.world.endpoints.pause(case.id)
+    case.emit(1)
+    await case.settle()
+    assert (case.endpoint.status, case.endpoint.below, case.delivered) == ("paused", "active", [])
+    await case.world.endpoints.resume(case.id)
+    assert (await case.settle()).status == "active"
+    assert case.delivered == [1]
+
+
+async def test_a_lease_is_renewed_before_it_ends(case):
+    """After its time the proof is made again; deliveries go on meanwhile; a restart doesn't forget it."""
+    await case.make("websub")
+    await case.settle()
+    await case.settle(LEASE_RENEWAL_S - 10)
+    assert len(case.challenges) == 1
+    await case.restart()
+    await case.settle(11)
+    assert len(case.challenges) == 2
+    case.emit(1)
+    assert (await case.settle()).status == "active"
+    assert case.delivered == [1]
+
+
+async def test_a_renewal_that_fails_after_all_its_tries_takes_the_proof_away(case):
+    """An outage is given hours; then the endpoint is failed and what it is owed is held."""
+    await case.make("websub")
+    await case.settle()
+    case.reply = lambda _: answer(503)
+    await case.settle(LEASE_RENEWAL_S)
+    for gap in RENEWAL_GAPS_S:
+        assert case.endpoint.status == "active"
+        await case.settle(gap)
+    assert case.endpoint.status == "failed"
+    assert case.endpoint.status_reason == "bad_status: the receiver answered 503"
+    case.emit(1)
+    await case.settle()
+    assert case.delivered == []
+
+
+def consents(rate=None, origin="us.example"):
+    """An answer to OPTIONS that consents."""
+    headers = (("WebHook-Allowed-Origin", origin), *((("WebHook-Allowed-Rate", rate),) if rate else ()))
+    return lambda _: answer(200, headers=headers)
+
+
+async def test_the_allowed_rate_is_kept(case):
+    """Six a minute: never more in any minute, counted by the clock, and none is lost; the origin goes along."""
+    case.reply = consents("6")
+    endpoint = await case.make("cloudevents", concurrency=4)
+    case.emit(*range(20))
+    await case.settle()
+    assert case.endpoint.proof.per_min == 6
+    counts = [len(case.delivered)]
+    for _ in range(24):
+        await case.settle(10)
+        counts.append(len(case.delivered))
+    assert counts[0] <= 6
+    assert all(counts[n + 5] - counts[n] <= 6 for n in range(len(counts) - 5)), counts
+    assert sorted(case.delivered) == list(range(20))
+    assert case.endpoint.revision == endpoint.revision + 1, "what is sent changed: the origin is repeated"
+
+
+async def test_a_rate_limit_of_our_own_is_asked_for_and_kept(case):
+    """rate_limit holds beside what the receiver allows; its rate a minute is what is asked."""
+    case.reply = consents("600")
+    await case.make("cloudevents", rate_limit={"requests": 2, "per_s": 10})
+    case.emit(*range(5))
+    await case.settle()
+    assert dict(case.challenges[0].headers)["WebHook-Request-Rate"] == "12"
+    assert len(case.delivered) == 2
+    await case.settle(10)
+    assert len(case.delivered) == 4
+    await case.world.endpoints.patch(case.id, {"rate_limit": None})
+    await case.settle()
+    assert len(case.delivered) == 5
+
+
+async def test_consent_may_come_by_the_callback_also_after_a_restart(case):
+    """The url in the challenge works for that token alone, once, and outlives a restart."""
+    case.reply = lambda _: answer(405)
+    await case.make("cloudevents")
+    case.emit(1)
+    assert (await case.settle()).status == "pending"
+    callback = dict(case.challenges[0].headers)["WebHook-Request-Callback"]
+    base, _, token = callback.rpartition("/")
+    assert base == "https://us.example/api/v1/handshakes"
+    await case.restart()
+    await case.settle()
+    assert len(case.challenges) == 1, "a restart doesn't ask again while the first token is good"
+    for bad in ("", token[:-1], token.upper() + "x"):
+        assert (await case.world.verify.consent(bad, "", "")).code == "not_found"
+    assert (await case.world.verify.consent(token, "other.example", "")).code == "invalid_consent"
+    done = await case.world.verify.consent(token, "", "30")
+    assert isinstance(done, Changed)
+    assert done.endpoint.status == "active"
+    assert (await case.world.verify.consent(token, "", "")).code == "not_found"
+    await case.settle()
+    assert (case.delivered, case.endpoint.proof.per_min) == ([1], 30)
+
+
+async def test_a_consent_that_never_comes_fails(case):
+    """After its window the endpoint is failed and the token worth nothing."""
+    case.reply = lambda _: answer(405)
+    await case.make("cloudevents")
+    await case.settle()
+    token = dict(case.challenges[0].headers)["WebHook-Request-Callback"].rpartition("/")[2]
+    failed = await case.settle(CONSENT_WINDOW_S)
+    assert (failed.status, failed.status_reason.split(":")[0]) == ("failed", "no_consent")
+    assert (await case.world.verify.consent(token, "", "")).code == "not_found"
+
+
+async def test_no_token_and_no_consent_lies_in_the_table(case):
+    """What is stored of a consent that may come is a hash."""
+    case.reply = lambda _: answer(405)
+    await case.make("cloudevents")
+    await case.settle()
+    token = dict(case.challenges[0].headers)["WebHook-Request-Callback"].rpartition("/")[2]
+    assert token.encode() not in (case.tmp_path / "ringback.db-wal").read_bytes()
+
+
+async def test_many_are_challenged_a_few_at_a_time(case):
+    """However many are pending, only so many challenges are out."""
+    gate = asyncio.get_running_loop().create_future()
+
+    async def wait(request):
+        await asyncio.shield(gate)
+        return case.echo(request)
+
+    case.reply = wait
+    for n in range(3 * MAX_AT_ONCE):
+        await case.world.endpoints.create({"url": f"{URL}/{n}", "handshake": "graph"})
+    for _ in range(10):
+        await case.world.turns()
+    assert len(case.challenges) == MAX_AT_ONCE
+    gate.set_result(None)
+    for _ in range(30):
+        await case.world.turns()
+    assert {endpoint.status for endpoint in case.world.endpoints} == {"active"}
+
+
+async def test_while_all_is_diverted_nothing_is_challenged(case):
+    """Another receiver's answer proves nothing; when the diversion ends, the pending ones are asked."""
+    case.world.verify.reconfigure(5.0, "https://staging.example/")
+    await case.make()
+    assert (await case.settle(3600)).status == "pending"
+    assert (await case.world.verify.challenge(case.id)).code == "conflict"
+    assert case.challenges == []
+    case.world.verify.reconfigure(5.0, "")
+    assert (await case.settle()).status == "active"
+
+
+async def test_a_deleted_endpoint_is_left_alone(case):
+    """Its challenge's answer changes nothing and no further one is sent."""
+    case.reply = lambda _: Outcome(OutcomeKind.RESET, error="x")
+    await case.make()
+    await case.settle()
+    await case.world.endpoints.delete(case.id)
+    case.clock.advance(3600)
+    await case.world.turns()
+    assert len(case.challenges) == 1
+    assert case.world.verify._runs == {}
+
+
+async def test_no_turn_given_before_a_change_reaches_an_unproved_url(case):
+    """The url changes between the board's word and the attempt: nothing is sent to the new one."""
+    await case.make()
+    await case.settle()
+    case.reply = lambda _: asyncio.get_running_loop().create_future()
+    case.emit(1)
+    await case.world.barrier()
+    await case.world.dispatch.turn(case.clock.now_ms())
+    endpoint = case.endpoint
+    moved = type(endpoint)(**{f: getattr(endpoint, f) for f in endpoint.__struct_fields__} | {"status": "pending"})
+    case.world.endpoints.install(moved)
+    for _ in range(5):
+        await case.world.turns()
+    assert case.delivered == []
