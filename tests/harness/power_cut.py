@@ -67,9 +67,9 @@ class Disk:
 class Paced(threading.Thread):
     """Emits events at a steady rate and keeps what was acknowledged: id → (SHA-256 of data, deliveries).
 
-    ``late`` are those acknowledged once the cut had begun. Power that is really cut leaves nobody to send an answer; the
-    ioctl leaves a moment in which an fdatasync under way returns 0 for what it has just given up: a bare loop of append
-    and fdatasync loses its last "durable" record in one cut of ten on ext4, one of forty on XFS.
+    ``late`` are those acknowledged once the cut had begun. Power that is really cut leaves nobody to send an answer;
+    the ioctl leaves a moment in which an fdatasync under way returns 0 for what it has just given up: a bare loop of
+    append and fdatasync loses its last "durable" record in one cut of ten on ext4, one of forty on XFS.
     """
 
     def __init__(self, daemon: Daemon, life: int) -> None:
