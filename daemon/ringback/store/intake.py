@@ -73,6 +73,7 @@ class Numbers:
     def __init__(self, high_seq: int) -> None:
         self.high_seq = high_seq  #: highest sequence number of any committed event, ever
         self._next = high_seq + 1
+        self._top = high_seq
         self._tenants: dict[str, int] = {}
         self._fresh: dict[str, int] = {}
 
@@ -81,6 +82,10 @@ class Numbers:
         first = self._next
         self._next += count
         return first
+
+    def used(self, seq: int) -> None:
+        """This number went to an event; what duplicates had reserved above it is free again."""
+        self._top = max(self._top, seq)
 
     def tenants(self, db: sqlite3.Connection, ops: Sequence[AcceptEvent]) -> dict[str, int]:
         """The number of each event's tenant, new tenants inserted."""
@@ -94,7 +99,8 @@ class Numbers:
 
     def committed(self) -> None:
         """The transaction is on disk: what it took counts."""
-        self.high_seq = self._next - 1
+        self.high_seq = self._top
+        self._next = self._top + 1
         if self._fresh:
             if len(self._tenants) + len(self._fresh) > MAX_TENANTS_CACHED:
                 self._tenants = {}
@@ -103,7 +109,8 @@ class Numbers:
 
     def rolled_back(self) -> None:
         """The transaction is undone: what it took is free again (nobody was told)."""
-        self._next = self.high_seq + 1
+        self._top = self.high_seq
+        self._next = self._top + 1
         self._fresh = {}
 
 
@@ -119,7 +126,10 @@ def accept(db: sqlite3.Connection, numbers: Numbers, ops: Sequence[AcceptEvent])
     stored: dict[_Key, _Stored] = {}
     if _insert_events(db, firsts, seqs) != len(firsts):
         stored = _find_stored(db, seqs)
-    _insert_rest(db, [(seqs[key], op) for key, op in firsts.items() if key not in stored])
+    fresh = [(seqs[key], op) for key, op in firsts.items() if key not in stored]
+    if fresh:
+        numbers.used(fresh[-1][0])
+        _insert_rest(db, fresh)
     return [
         _judge(op, stored[key]) if key in stored else _answer(op, firsts[key], seqs[key])
         for key, op in zip(keys, ops, strict=True)
