@@ -43,7 +43,7 @@ def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Every dotted key of a table with its value."""
     found = {}
     for key, value in table.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key: value}
     return found
 
 
@@ -187,7 +187,6 @@ def test_every_problem_is_told_at_once_with_its_key(tmp_path):
         ("[callbacks]\nenabled = false", "callbacks.enabled"),
         ('[callbacks]\nhosts = ["*.example"]', "callbacks.hosts"),
         ("[retention]\nmax_database_bytes = 1000000", "retention.max_database_bytes"),
-        ('[endpoint_defaults]\ndialect = "prosa"', "endpoint_defaults.dialect"),
     ],
 )
 def test_what_is_not_built_is_refused_by_name(tmp_path, text, key):
@@ -288,3 +287,12 @@ def test_which_file_is_read():
     """The command line's file wins over $RINGBACK_CONFIG."""
     assert find_file("/a", {"RINGBACK_CONFIG": "/b"}) == "/a"
     assert find_file(None, {"RINGBACK_CONFIG": "/b"}) == "/b"
+
+
+def test_aliases_name_types_of_the_table(tmp_path):
+    """Another name for a known type is taken; one that is no type, known already or the daemon's own is a problem."""
+    good = load(write(tmp_path, '[aliases]\n"asr.done" = "stt.jobs.completed"'), HOME, 0)
+    assert good.aliases == {"asr.done": "stt.jobs.completed"}
+    for line in ('"a b" = "x"', '"stt.jobs.failed" = "x"', '"ringback.x" = "y"', '"x" = "ringback.test"', '"x" = 1'):
+        told = problems(write(tmp_path, f"[aliases]\n{line}"))
+        assert all(key.startswith("aliases") for key in told) and told

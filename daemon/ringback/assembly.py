@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from ringback import dialects
 from ringback.api.deps import Deps
 from ringback.config import Settings
 from ringback.core.egress import EgressPolicy, judge_address
@@ -190,6 +191,7 @@ def _endpoints(
         resolve=sender.resolve,
         clock=clock,
         chance=chance,
+        names=dialects.vocabulary(settings.aliases),
     )
     endpoints.fill(stored)
     return endpoints
@@ -212,6 +214,7 @@ def _dispatch(
         connect_timeout_s=delivery.connect_timeout_s,
         max_response_bytes=delivery.max_response_bytes,
         divert_to=delivery.divert_to,
+        names=endpoints.names,
     )
     dispatch = Dispatch(
         limits=_limits(settings), endpoints=endpoints, reads=reads, writer=writer, attempts=attempts, clock=clock

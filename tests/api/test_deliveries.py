@@ -5,7 +5,7 @@ from tests.api.parts import Parts
 
 from ringback.core.ids import delivery_id, parse_delivery_id
 from ringback.core.lifecycle import cancelled, dead, expired, interrupted, retry_at
-from ringback.dialects import get
+from ringback.dialects import Shot, get
 
 PATH = "/api/v1/deliveries"
 LATER_MS = 4_000_000_000_000
@@ -166,7 +166,7 @@ def sent_body(parts: Parts, seq: int) -> bytes:
     rows = parts.run(parts.deps.reads.list_events(limit=250)).items
     row = next(row for row in rows if row.seq == seq)
     stored = parts.run(parts.deps.reads.get_event(row.tenant, row.id)).stored
-    return get("standard").encode(stored.event)
+    return get("standard").encode(Shot(stored.event, stored.event.type), ())
 
 
 def test_an_attempt_shows_request_and_response(parts: Parts) -> None:

@@ -42,7 +42,7 @@ def test_unset_members_are_null_and_effective_has_what_counts(parts: Parts) -> N
     [
         ({"url": "https://a.example.com/", "ordering": "key"}, 422, "not_supported"),
         ({"url": "https://a.example.com/", "ordering": "strict"}, 422, "not_supported"),
-        ({"url": "https://a.example.com/", "dialect": "pulse"}, 422, "not_supported"),
+        ({"url": "https://a.example.com/", "dialect": "morse"}, 422, "invalid_endpoint"),
         ({"url": "https://10.0.0.1/"}, 422, "forbidden"),
         ({"url": "https://a.example.com/", "colour": "red"}, 422, "invalid_endpoint"),
         ({}, 422, "invalid_endpoint"),

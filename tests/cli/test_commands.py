@@ -58,7 +58,7 @@ def test_add_warns_on_stderr(cli) -> None:
     ("args", "code", "words"),
     [
         (("endpoint", "add", "https://10.0.0.1/"), 5, "10.0.0.1"),
-        (("endpoint", "add", "https://a.example.com/", "--dialect", "prosa"), 5, "not supported yet"),
+        (("endpoint", "add", "https://a.example.com/", "--dialect", "morse"), 5, "no dialect"),
         (("endpoint", "add", "https://a.example.com/", "--header", "nonsense"), 2, "NAME: VALUE"),
         (("endpoint", "show", "nobody"), 4, "nobody"),
         (("endpoint", "show", "019a9c1e-7d0f-7c52-a4b6-0b7f1f0c3d21"), 4, "there is no endpoint"),

@@ -23,7 +23,7 @@ from ringback.cli.demo.receiver import TOLERANCE_S, check
 from ringback.cli.demo.show import LiveScreen, PlainScreen
 from ringback.core.events import EventLimits, parse_line
 from ringback.core.model import Event
-from ringback.dialects import standard
+from ringback.dialects import Shot, standard
 from ringback.kit.clock import SystemClock
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -33,8 +33,9 @@ LANES = [Lane("healthy", "", "e1"), Lane("dead", "", "e2", answers=False)]
 def signed(now_ms=1_700_000_000_000):
     """A body and its headers, as the daemon's dialect makes them."""
     event = Event(id="stt-1", tenant="default", type="a.b", data=b'{"x":1}', created_at_ms=now_ms, digest=b"")
-    body = standard.encode(event)
-    return body, dict(standard.headers(event, body, (SECRET,), now_ms))
+    shot = Shot(event, event.type)
+    body = standard.encode(shot, (SECRET,))
+    return body, dict(standard.headers(shot, body, (SECRET,), now_ms))
 
 
 def ledger_with(count, lanes=LANES):

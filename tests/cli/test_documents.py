@@ -14,7 +14,7 @@ import pytest
 from tests.harness.waiting import wait_until
 
 from ringback.core.model import Event
-from ringback.dialects import standard
+from ringback.dialects import Shot, standard
 
 ROOT = Path(__file__).parents[2]
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -67,9 +67,10 @@ def test_the_receivers_of_the_readme_verify(tmp_path, language, name, command):
     now_ms = int(time.time() * 1000)
     data = '{"text":"本日は ü"}'.encode()
     event = Event(id="e1", tenant="default", type="a.b", data=data, created_at_ms=now_ms, digest=b"")
-    body = standard.encode(event)
-    headers = dict(standard.headers(event, body, (SECRET,), now_ms))
-    old = dict(standard.headers(event, body, (SECRET,), now_ms - 3_600_000))
+    shot = Shot(event, event.type)
+    body = standard.encode(shot, (SECRET,))
+    headers = dict(standard.headers(shot, body, (SECRET,), now_ms))
+    old = dict(standard.headers(shot, body, (SECRET,), now_ms - 3_600_000))
     unsigned = {key: value for key, value in headers.items() if key != "webhook-signature"}
     receiver = subprocess.Popen(
         [*command, str(tmp_path / name)], env=os.environ | {"SECRET": SECRET}, stdout=subprocess.DEVNULL

@@ -5,11 +5,12 @@ import hashlib
 import hmac
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ringback.core.model import Secret
-from ringback.core.signing import NOT_SUPPORTED, check_secret, live, mask_secret, new_secret, sign_v1
+from ringback.core.signing import check_secret, live, mask_secret, new_secret, sign
 
 PUBLISHED = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -35,14 +36,14 @@ def test_signatures_are_the_published_scheme(
     key = base64.b64decode(PUBLISHED.removeprefix("whsec_"))
     text = message_id.encode() + b"." + str(timestamp_s).encode() + b"." + body
     by_hand = "v1," + base64.b64encode(hmac.new(key, text, hashlib.sha256).digest()).decode()
-    assert sign_v1((PUBLISHED,), message_id, timestamp_s, body) == by_hand
+    assert sign((PUBLISHED,), message_id, timestamp_s, body) == by_hand
     assert signature in (None, by_hand)
 
 
 def test_each_live_secret_signs_in_its_order() -> None:
     """During a rotation there is one item for each secret, one space between, in the order given."""
-    both = sign_v1((OTHER, PUBLISHED), "id", 7, b"{}")
-    assert both == f"{sign_v1((OTHER,), 'id', 7, b'{}')} {sign_v1((PUBLISHED,), 'id', 7, b'{}')}"
+    both = sign((OTHER, PUBLISHED), "id", 7, b"{}")
+    assert both == f"{sign((OTHER,), 'id', 7, b'{}')} {sign((PUBLISHED,), 'id', 7, b'{}')}"
     assert both.count(" ") == 1
 
 
@@ -50,7 +51,7 @@ def test_each_live_secret_signs_in_its_order() -> None:
 def test_a_bad_secret_never_signs(bad: str) -> None:
     """A secret that slipped past the check fails loudly instead of signing with a wrong key, and isn't quoted."""
     with pytest.raises(ValueError, match=r"^secret ") as raised:
-        sign_v1((bad,), "id", 7, b"{}")
+        sign((bad,), "id", 7, b"{}")
     assert "swordfish" not in str(raised.value)
 
 
@@ -92,13 +93,39 @@ def test_bad_secrets_are_told_and_not_repeated(text: str) -> None:
     """A wrong prefix, base64 or length is named in words that don't show the secret."""
     problem = check_secret(text)
     assert problem
-    assert not problem.startswith(NOT_SUPPORTED)
     assert len(text) < 20 or text.removeprefix("whsec_")[:8] not in problem
 
 
-def test_v1a_keys_are_refused_by_name() -> None:
-    """A private key of the scheme that isn't built is not supported rather than malformed."""
-    assert str(check_secret("whsk_" + base64.b64encode(bytes(64)).decode())).startswith(NOT_SUPPORTED)
+SEED = base64.b64decode("6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc=")
+PUBLIC = base64.b64decode("1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=")
+
+
+def whsk(key: bytes) -> str:
+    """A v1a secret of these bytes."""
+    return "whsk_" + base64.b64encode(key).decode()
+
+
+def test_v1a_keys_come_as_a_seed_or_with_their_public_key() -> None:
+    """Both forms sign alike, and the public key verifies."""
+    assert check_secret(whsk(SEED)) is None
+    assert check_secret(whsk(SEED + PUBLIC)) is None
+    item = sign((whsk(SEED),), "id", 7, b"{}")
+    assert item == sign((whsk(SEED + PUBLIC),), "id", 7, b"{}")
+    Ed25519PublicKey.from_public_bytes(PUBLIC).verify(base64.b64decode(item.removeprefix("v1a,")), b"id.7.{}")
+
+
+@pytest.mark.parametrize("key", [b"", SEED[:31], SEED + PUBLIC[:31], SEED + SEED, SEED + PUBLIC + b"x"])
+def test_v1a_keys_that_are_none_are_refused(key: bytes) -> None:
+    """Wrong lengths and a public key of another private one have words, which never repeat the key."""
+    problem = check_secret(whsk(key))
+    assert problem is not None
+    assert "Ed25519" in problem or "belong together" in problem
+
+
+def test_both_kinds_sign_side_by_side() -> None:
+    """While v1 is being replaced by v1a each secret makes its own kind of item, newest first."""
+    both = sign((whsk(SEED), PUBLISHED), "id", 7, b"{}")
+    assert [item.partition(",")[0] for item in both.split(" ")] == ["v1a", "v1"]
 
 
 @pytest.mark.parametrize(

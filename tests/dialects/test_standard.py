@@ -11,6 +11,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from ringback.core.events import EventLimits, parse_line
 from ringback.core.model import Event
 from ringback.core.signing import new_secret
+from ringback.dialects import Shot
 from ringback.dialects.standard import DIALECT
 
 NEW, OLD, FOREIGN = (new_secret(bytes([n]) * 32) for n in (1, 2, 3))
@@ -26,8 +27,8 @@ def event_of(data: object, type_: str = "stt.jobs.completed") -> Event:
 
 def sent(event: Event, secrets: tuple[str, ...]) -> tuple[bytes, dict[str, str]]:
     """Body and headers of an attempt made now."""
-    body = DIALECT.encode(event)
-    return body, dict(DIALECT.headers(event, body, secrets, time.time_ns() // 1_000_000))
+    body = DIALECT.encode(Shot(event, event.type), secrets)
+    return body, dict(DIALECT.headers(Shot(event, event.type), body, secrets, time.time_ns() // 1_000_000))
 
 
 @given(st.dictionaries(st.text(max_size=5), st.text() | st.integers() | st.none(), max_size=4))
@@ -65,7 +66,7 @@ def test_the_body_holds_the_producers_bytes() -> None:
     line = b'{"data": { "n" : 18446744073709551616, "e":1E2 , "s":"\\u00e9\xc3\xa9" } , "type":"a"}'
     event = parse_line(line, EventLimits(), 0, "e")
     assert isinstance(event, Event)
-    assert DIALECT.encode(event) == (
+    assert DIALECT.encode(Shot(event, event.type), ()) == (
         b'{"type":"a","timestamp":"1970-01-01T00:00:00.000Z","data":'
         b'{ "n" : 18446744073709551616, "e":1E2 , "s":"\\u00e9\xc3\xa9" }}'
     )
@@ -74,8 +75,9 @@ def test_the_body_holds_the_producers_bytes() -> None:
 def test_the_id_is_the_events_and_the_time_the_attempts() -> None:
     """Over all attempts the id stays, the timestamp follows the clock in whole seconds."""
     event = event_of({})
-    body = DIALECT.encode(event)
-    first, later = (dict(DIALECT.headers(event, body, (NEW,), ms)) for ms in (1_795_255_260_999, 1_795_255_261_000))
+    shot = Shot(event, event.type)
+    body = DIALECT.encode(shot, (NEW,))
+    first, later = (dict(DIALECT.headers(shot, body, (NEW,), ms)) for ms in (1_795_255_260_999, 1_795_255_261_000))
     assert first["webhook-id"] == later["webhook-id"] == "evt_1"
     assert (first["webhook-timestamp"], later["webhook-timestamp"]) == ("1795255260", "1795255261")
     assert first["webhook-signature"] != later["webhook-signature"]

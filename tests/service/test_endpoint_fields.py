@@ -21,9 +21,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     [
         ({"ordering": "key"}, "ordering"),
         ({"ordering": "strict"}, "ordering"),
-        ({"dialect": "prosa"}, "dialect"),
-        ({"dialect": "azure-speech"}, "dialect"),
-        ({"secret": "whsk_abc"}, "secret"),
     ],
 )
 async def test_what_is_not_built_is_refused_by_name(world: World, members: dict, place: str) -> None:

@@ -6,10 +6,12 @@ Must not know: how a request is rebuilt (service/views), how anything is stored.
 
 from typing import Any
 
+from ringback import dialects
 from ringback.api.deps import Deps
 from ringback.core.ids import delivery_id
 from ringback.core.model import DeliveryState, Endpoint
 from ringback.core.times import rfc3339
+from ringback.service.rendering import shot_of
 from ringback.service.views import delivery_status, read_info, request_shown, response_shown
 from ringback.store.views import AttemptView, DeliveryRow, DeliveryView, StoredEvent
 
@@ -36,7 +38,7 @@ async def whole(deps: Deps, found: DeliveryView) -> dict[str, Any]:
     """One delivery with its attempts, oldest first."""
     shown = (await rows(deps, [found.row]))[0]
     event = await deps.reads.get_event(found.row.tenant, found.row.event_id)
-    attempts = await _Attempts(deps, found.row.lane, event.stored if event else None).show(found.attempts)
+    attempts = await _Attempts(deps, found.row, event.stored if event else None).show(found.attempts)
     return shown | {"attempts": attempts}
 
 
@@ -68,9 +70,9 @@ async def _endpoint_id(deps: Deps, lane: int) -> str | None:
 class _Attempts:
     """Shows the attempts of one delivery, the newest first, while the budget lasts."""
 
-    def __init__(self, deps: Deps, lane: int, stored: StoredEvent | None) -> None:
+    def __init__(self, deps: Deps, row: DeliveryRow, stored: StoredEvent | None) -> None:
         self._deps = deps
-        self._lane = lane
+        self._row = row
         self._stored = stored
         self._left = MAX_REQUEST_BYTES
         self._revisions: dict[int, Endpoint | None] = {}
@@ -101,8 +103,11 @@ class _Attempts:
             return None
         self._left -= len(stored.event.data)
         if info.revision not in self._revisions:
-            self._revisions[info.revision] = await self._deps.revisions.revision(self._lane, info.revision)
+            self._revisions[info.revision] = await self._deps.revisions.revision(self._row.lane, info.revision)
         endpoint = self._revisions[info.revision]
-        if endpoint is None:
+        dialect = dialects.get(endpoint.dialect) if endpoint else None
+        if endpoint is None or dialect is None:
             return None
-        return request_shown(endpoint, stored.event, info, self._deps.divert_to, self._encoded)
+        names, row = self._deps.endpoints.names, self._row
+        shot = shot_of(names, dialect, endpoint, stored.event, row.accepted_at_ms, row.event)
+        return request_shown(dialect, endpoint, shot, info, self._deps.divert_to, self._encoded)

@@ -136,7 +136,7 @@ def view(deps: Deps, endpoint: Endpoint, *, reveal: bool = False) -> dict[str, A
         "handshake": endpoint.handshake,
         "tls_verify": endpoint.tls_verify,
         "headers": endpoint.headers if reveal else _masked(endpoint, endpoint.headers),
-        "options": endpoint.options if reveal else _masked(endpoint, endpoint.options),
+        "options": endpoint.options if reveal else _masked_options(endpoint),
         "metadata": endpoint.metadata,
         "declared": endpoint.declared,
         "revision": endpoint.revision,
@@ -167,3 +167,10 @@ def _masked(endpoint: Endpoint, values: dict[str, str]) -> dict[str, str]:
     return {
         name: MASKED if is_secret_header(name) or name.lower() in secret else value for name, value in values.items()
     }
+
+
+def _masked_options(endpoint: Endpoint) -> dict[str, str]:
+    """Options have names of the dialect's own: it says which are secret."""
+    dialect = dialects.get(endpoint.dialect)
+    secret = dialect.secret_options if dialect else frozenset(endpoint.options)
+    return {name: MASKED if name in secret else value for name, value in endpoint.options.items()}

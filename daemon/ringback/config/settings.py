@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ringback import dialects
+from ringback.core.names import check_aliases
 
 MAX_SOCKET_PATH_BYTES = 107  # sun_path holds 108 with its closing NUL
 MAX_PATH_BYTES = 4095
@@ -21,8 +22,6 @@ MAX_URL = 2048
 MAX_PUBLIC_URL = 256  # what is built on it must fit into urls, too
 MAX_LIST = 256
 NOT_YET = "not supported yet"
-#: Named in CONTRACT; refused as such while their file isn't there.
-PLANNED_DIALECTS = frozenset({"prosa", "deepva", "pulse", "azure-speech", "speechlive"})
 
 
 def _absolute(path: str) -> str:
@@ -93,10 +92,14 @@ def _public_url(url: str) -> str:
 def _dialect(name: str) -> str:
     if dialects.get(name) is not None:
         return name
-    known = ", ".join(dialects.names())
-    if name in PLANNED_DIALECTS:
-        raise ValueError(f"{name} is {NOT_YET}; there are: {known}")
-    raise ValueError(f"{name!r} is no dialect; there are: {known}")
+    raise ValueError(f"{name!r} is no dialect; there are: {', '.join(dialects.names())}")
+
+
+def _aliases(aliases: dict[str, str]) -> dict[str, str]:
+    problems = check_aliases(aliases, dialects.vocabulary({}))
+    if problems:
+        raise ValueError("; ".join(problems))
+    return aliases
 
 
 def _unbuilt(url: str) -> str:
@@ -127,6 +130,7 @@ Nameservers = Annotated[
     tuple[Annotated[str, AfterValidator(_nameserver)], ...], BeforeValidator(_as_tuple), Field(max_length=8)
 ]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
+Aliases = Annotated[dict[str, str], AfterValidator(_aliases)]
 Hosts = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
 
@@ -250,3 +254,4 @@ class Settings(Section):
     callbacks: Callbacks = Callbacks()
     retention: Retention = Retention()
     log: Log = Log()
+    aliases: Aliases = {}

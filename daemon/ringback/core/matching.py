@@ -3,6 +3,8 @@
 Role: ``check_patterns`` and ``matches`` say what a pattern means; ``Matcher`` answers ``(tenant, type) -> lanes``.
 Rules: ``*`` is one whole segment, ``**`` zero or more, all else stands for itself, case-sensitive; no patterns: all.
 Types under ``ringback.`` are the daemon's own: only a pattern whose first segment is ``ringback`` matches them.
+A type matches under its other names too: a pattern without wildcards, or one that begins with a plain segment, so that
+``*`` and ``**.done`` count the segments of the name the producer gave.
 No pattern costs more than its segments times the type's. A Matcher never changes; changed endpoints make a new one.
 Must not know: endpoints beyond the four values of a Route, nor what is done with the answer.
 """
@@ -107,6 +109,15 @@ class _Index:
                 if (not own or pattern[0] == _OWN_SEGMENT) and _fits(pattern, segments):
                     found.update(lanes)
 
+    def collect_also(self, name: str, found: set[int]) -> None:
+        """Add the lanes that ask for a type under this other name of it."""
+        found.update(self._exact.get(name, ()))
+        segments = name.split(".")
+        for key in segments:
+            for pattern, lanes in self._wild.get(key, ()):
+                if "*" not in pattern[0] and _fits(pattern, segments):
+                    found.update(lanes)
+
 
 _Filed = tuple[tuple[str, ...], list[int]]
 
@@ -123,9 +134,15 @@ def _by_rarest_segment(wild: dict[str, list[int]]) -> dict[str, list[_Filed]]:
 
 
 class Matcher:
-    """All endpoints' filters at one moment. Equal patterns are tried once however many endpoints share them."""
+    """All endpoints' filters at one moment. Equal patterns are tried once however many endpoints share them.
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    ``also(type)`` are the other names of a type. ``unsaid`` gathers (tenant, type, lanes that want it but can't say it)
+    as types are met for the first time; whoever reads it clears it.
+    """
+
+    def __init__(self, routes: Iterable[Route], also: Callable[[str], tuple[str, ...]] = lambda _: ()) -> None:
+        self.unsaid: list[tuple[str, str, tuple[int, ...]]] = []
+        self._also = also
         self._tenants: dict[str, list[tuple[Callable[[str], bool], _Index]]] = {}
         self._remembered: dict[tuple[str, str], tuple[int, ...]] = {}
         self._remembered_lanes = 0
@@ -141,14 +158,23 @@ class Matcher:
         return self._remember(tenant, type) if known is None else known
 
     def _remember(self, tenant: str, type_: str) -> tuple[int, ...]:
-        found: set[int] = set()
-        for expresses, index in self._tenants.get(tenant, ()):
-            if expresses(type_):
-                index.collect(type_, found)
-        lanes = tuple(sorted(found))
+        lanes = self._find(tenant, type_)
         self._remembered_lanes += len(lanes)
         if len(self._remembered) >= MAX_REMEMBERED or self._remembered_lanes > MAX_REMEMBERED_LANES:
             self._remembered.clear()
             self._remembered_lanes = len(lanes)
         self._remembered[tenant, type_] = lanes
         return lanes
+
+    def _find(self, tenant: str, type_: str) -> tuple[int, ...]:
+        found: set[int] = set()
+        unsaid: set[int] = set()
+        names = self._also(type_)
+        for expresses, index in self._tenants.get(tenant, ()):
+            wanting = found if expresses(type_) else unsaid
+            index.collect(type_, wanting)
+            for name in names:
+                index.collect_also(name, wanting)
+        if unsaid and len(self.unsaid) < MAX_REMEMBERED:
+            self.unsaid.append((tenant, type_, tuple(sorted(unsaid))))
+        return tuple(sorted(found))

@@ -4,12 +4,14 @@ Rules: a new format joins by its file being here, nothing else changes; a file b
 Must not know: which formats there are.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
 from pkgutil import iter_modules
 
-from ringback.dialects._base import Dialect
+from ringback.core.names import Names
+from ringback.dialects._base import Dialect, Shot
 
-__all__ = ["Dialect", "get", "names"]
+__all__ = ["Dialect", "Shot", "get", "names", "vocabulary"]
 
 
 def _discover() -> dict[str, Dialect]:
@@ -36,3 +38,10 @@ def get(name: str) -> Dialect | None:
 def names() -> tuple[str, ...]:
     """The names of all formats, in alphabetical order."""
     return tuple(_DIALECTS)
+
+
+def vocabulary(aliases: Mapping[str, str]) -> Names:
+    """The table of type names: every format's words and aliases, and those given (of the configuration)."""
+    words = {name: dialect.words for name, dialect in _DIALECTS.items()}
+    known = {alias: name for dialect in _DIALECTS.values() for alias, name in dialect.aliases.items()}
+    return Names(words, {**known, **aliases})

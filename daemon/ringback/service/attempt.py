@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from ringback import dialects
 from ringback.core import retry
 from ringback.core.lifecycle import after_attempt, dead
 from ringback.core.model import (
@@ -26,12 +27,13 @@ from ringback.core.model import (
     Transition,
     Verdict,
 )
+from ringback.core.names import Names
 from ringback.core.verdict import attempt_error, attempt_outcome, judge
 from ringback.core.window import Signal
 from ringback.kit.clock import Chance, Clock
 from ringback.kit.log import get_logger
 from ringback.service.bodies import Body
-from ringback.service.rendering import body_of, dialect_of, digest_of, headers_of
+from ringback.service.rendering import Rendered, dialect_of, digest_of, render, shot_of
 
 #: Bytes of a response body kept with every attempt: of a 2xx, of anything else (the last 20 are kept in full).
 KEPT_OF_SUCCESS = 1024
@@ -75,7 +77,7 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 class Attempts:
-    """Makes attempts. ``divert_to``: a URL that gets everything instead, or an empty text."""
+    """Makes attempts. ``divert_to``: a URL that gets everything instead, or an empty text. ``names``: of types."""
 
     def __init__(
         self,
@@ -86,7 +88,9 @@ class Attempts:
         connect_timeout_s: float,
         max_response_bytes: int,
         divert_to: str = "",
+        names: Names | None = None,
     ) -> None:
+        self._names = names or dialects.vocabulary({})
         self._sender = sender
         self._clock = clock
         self._chance = chance
@@ -109,8 +113,10 @@ class Attempts:
         try:
             dialect = dialect_of(endpoint)
             encoder = dialect.encoder
-            encoded = body_of(dialect, body.event, body.encoded)
-            request = self._request(endpoint, body, encoded, started_at_ms)
+            shot = shot_of(self._names, dialect, endpoint, body.event, body.accepted_at_ms, item.event)
+            made = render(dialect, endpoint, shot, started_at_ms, self._divert_to, body.encoded)
+            encoded = made.encoded
+            request = self._request(endpoint, made)
             outcome = await self._sender.send(request, policy.timeout_s)
             verdict = judge(outcome, dialect.judge)
         except asyncio.CancelledError:
@@ -143,13 +149,12 @@ class Attempts:
         )
         return Ended(transition, record, signal_of(outcome), verdict)
 
-    def _request(self, endpoint: Endpoint, body: Body, encoded: bytes, now_ms: int) -> Request:
-        dialect = dialect_of(endpoint)
+    def _request(self, endpoint: Endpoint, made: Rendered) -> Request:
         return Request(
-            method="POST",
-            url=self._divert_to or endpoint.url,
-            headers=headers_of(dialect, endpoint, body.event, encoded, now_ms, self._divert_to),
-            body=encoded,
+            method=made.method,
+            url=made.url,
+            headers=made.headers,
+            body=made.body,
             tls_verify=endpoint.tls_verify,
             connect_timeout_s=self._connect_timeout_s,
             max_response_bytes=self._max_response_bytes,

@@ -14,7 +14,6 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ringback import dialects
-from ringback.config.settings import PLANNED_DIALECTS
 from ringback.core import egress, headers, matching, retry
 from ringback.core.endpoint_state import UNASKED_HANDSHAKES
 from ringback.core.handshake_kinds import KINDS
@@ -135,7 +134,8 @@ def read_create(body: object, default_dialect: str, policy: egress.EgressPolicy)
     dialect = dialects.get(fields.dialect or default_dialect)
     if dialect is None:
         problems.append(_unknown_dialect(fields.dialect or default_dialect))
-    return _judged(fields, dialect, policy, problems, options=fields.options or {})
+    secrets = (fields.secret,) if fields.secret else ()
+    return _judged(fields, dialect, policy, problems, options=fields.options or {}, secrets=secrets)
 
 
 def read_patch(patch: object, endpoint: Endpoint, policy: egress.EgressPolicy) -> tuple[Judged, Dialect] | Refusal:
@@ -151,7 +151,11 @@ def read_patch(patch: object, endpoint: Endpoint, policy: egress.EgressPolicy) -
         fixed.append(Problem(("url",), "is required: there is no default"))
     if dialect is None:
         fixed.append(_unknown_dialect(endpoint.dialect))
-    return _judged(fields, dialect, policy, fixed, options=fields.options or {})
+    options = fields.options or {} if "options" in fields.model_fields_set else endpoint.options
+    secrets: tuple[str, ...] = (fields.secret,) if fields.secret else ()
+    if "options" in fields.model_fields_set and "secret" not in fields.model_fields_set:
+        secrets = tuple(secret.value for secret in endpoint.secrets)  # options may say how a secret is read
+    return _judged(fields, dialect, policy, fixed, options=options, secrets=secrets)
 
 
 def _merged(patch: Mapping[str, Any], endpoint: Endpoint) -> dict[str, Any]:
@@ -177,8 +181,6 @@ def _shape(body: object) -> EndpointFields | list[Problem]:
 
 
 def _unknown_dialect(name: str) -> Problem:
-    if name in PLANNED_DIALECTS:
-        return Problem(("dialect",), f"the dialect {name} is not supported yet", "not_supported")
     return Problem(("dialect",), f"there is no dialect {name!r}; there are: {', '.join(dialects.names())}")
 
 
@@ -189,6 +191,7 @@ def _judged(
     problems: list[Problem],
     *,
     options: dict[str, str],
+    secrets: tuple[str, ...],
 ) -> tuple[Judged, Dialect] | Refusal:
     target = egress.judge_url(policy, fields.url) if fields.url else None
     if isinstance(target, Rejection):
@@ -199,7 +202,7 @@ def _judged(
     if fields.name and _UUID.fullmatch(fields.name):
         problems.append(Problem(("name",), "must not look like an id"))
     if dialect is not None:
-        problems += _judge_dialect(fields, dialect, options)
+        problems += _judge_dialect(fields, dialect, options, secrets)
     if problems or dialect is None or isinstance(target, Rejection):
         return refusal(problems)
     return Judged(fields, target, retry_policy), dialect
@@ -251,11 +254,11 @@ def _judge_retry(given: RetryFields | None, policy: RetryPolicy | None) -> list[
     return problems
 
 
-def _judge_dialect(fields: EndpointFields, dialect: Dialect, options: dict[str, str]) -> list[Problem]:
+def _judge_dialect(
+    fields: EndpointFields, dialect: Dialect, options: dict[str, str], secrets: tuple[str, ...]
+) -> list[Problem]:
     problems = [Problem(("options",), text) for text in dialect.check_options(options)]
-    if fields.secret:
-        problem = dialect.check_secret(fields.secret)
-        if problem is not None:
-            code = "not_supported" if fields.secret.startswith("whsk_") else "invalid_endpoint"
-            problems.append(Problem(("secret",), problem, code))
-    return problems
+    said = {text: None for secret in secrets if (text := dialect.check_secret(secret, options))}
+    problems += [Problem(("secret",), text) for text in said]
+    taken = [name for name in fields.headers or {} if name.lower() in dialect.own_headers]
+    return problems + [Problem(("headers",), f"header {name!r}: can't be set: the dialect sets it") for name in taken]

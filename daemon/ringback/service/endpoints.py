@@ -17,6 +17,7 @@ from ringback import dialects
 from ringback.core import egress, endpoint_state
 from ringback.core.endpoint_state import EndpointEvent
 from ringback.core.model import DEFAULT_TENANT, Endpoint, RateLimit, RetryPolicy, Secret
+from ringback.core.names import Names
 from ringback.dialects import Dialect
 from ringback.kit.clock import Chance, Clock
 from ringback.kit.log import get_logger
@@ -90,8 +91,9 @@ class Endpoints(Snapshot):
         resolve: Resolve,
         clock: Clock,
         chance: Chance,
+        names: Names | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(names)
         self._writer = writer
         self._policy = policy
         self._defaults = defaults

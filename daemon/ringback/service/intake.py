@@ -30,8 +30,8 @@ _log = get_logger()
 class Matches(Protocol):
     """Who wants an event."""
 
-    def match(self, tenant: str, event_type: str) -> tuple[int, ...]:
-        """The lanes of every endpoint that matches, ascending."""
+    def match(self, tenant: str, event_type: str, data: bytes) -> tuple[int, ...]:
+        """The lanes of every endpoint that matches and whose dialect can say it, ascending."""
         ...
 
 
@@ -90,7 +90,7 @@ class Intake:
             _rejected(event, peer)
             answer(encode_error(event))
             return
-        lanes = self._matches.match(event.tenant, event.type)
+        lanes = self._matches.match(event.tenant, event.type, event.data)
         op = AcceptEvent(event, lanes, now_ms, peer)
         self._writer.submit(op, lambda result: self._committed(op, result, answer))
         self._feel_pressure()
@@ -100,7 +100,7 @@ class Intake:
         if self._closed:
             done(Rejection("shutting_down", "the daemon is stopping"))
             return
-        lanes = self._matches.match(event.tenant, event.type)
+        lanes = self._matches.match(event.tenant, event.type, event.data)
         op = AcceptEvent(event, lanes, self._clock.now_ms(), peer)
         self._writer.submit(op, lambda result: self._settle(op, result, done))
         self._feel_pressure()

@@ -1,16 +1,20 @@
 """What one attempt sends: the endpoint, the event and its dialect made into a request's parts.
 
 Role: shared by the attempt, which sends it, and by the API, which shows what was sent. The body is a function of event,
-endpoint revision and encoder version alone; the headers also of the moment of signing.
+delivery, endpoint revision, encoder version and, where the signature lies in it, key; the headers also of the moment of
+signing.
 Must not know: the network, the table, whether anything was sent.
 """
 
 import hashlib
 
+import msgspec
+
 from ringback import dialects
 from ringback.core.model import Endpoint, Event
+from ringback.core.names import Names
 from ringback.core.signing import live
-from ringback.dialects._base import Dialect
+from ringback.dialects import Dialect, Shot
 
 #: Header that names the real URL when ``delivery.divert_to`` sends everything elsewhere.
 DIVERTED_HEADER = "x-ringback-diverted-from"
@@ -28,17 +32,39 @@ def dialect_of(endpoint: Endpoint) -> Dialect:
     return dialect
 
 
-def body_of(dialect: Dialect, event: Event, encoded: dict[str, bytes]) -> bytes:
-    """The body, from the memo of this event if an endpoint of the same dialect had it made."""
+class Rendered(msgspec.Struct, frozen=True):
+    """A request's parts. ``encoded`` is what the dialect made of the event; with GET it goes into the URL instead."""
+
+    method: str
+    url: str
+    headers: Headers
+    body: bytes
+    encoded: bytes
+
+
+def shot_of(names: Names, dialect: Dialect, endpoint: Endpoint, event: Event, accepted_at_ms: int, seq: int) -> Shot:
+    """The event as one delivery of it, to this endpoint, is told to the dialect."""
+    type_name = names.own(dialect.name, event.type)
+    return Shot(event, type_name, accepted_at_ms, seq, endpoint.lane, endpoint.options)
+
+
+def body_of(dialect: Dialect, shot: Shot, secrets: tuple[str, ...], encoded: dict[str, bytes]) -> bytes:
+    """The body, from the memo of this event if an endpoint of the same dialect had it made and it can be shared."""
+    if not dialect.shared:
+        return dialect.encode(shot, secrets)
     body = encoded.get(dialect.name)
     if body is None:
-        body = encoded[dialect.name] = dialect.encode(event)
+        body = encoded[dialect.name] = dialect.encode(shot, secrets)
     return body
 
 
-def headers_of(dialect: Dialect, endpoint: Endpoint, event: Event, body: bytes, now_ms: int, divert_to: str) -> Headers:
-    """All headers of one attempt signed at ``now_ms``; the operator's own ones win over the dialect's plain ones."""
-    headers = dialect.headers(event, body, live(endpoint.secrets, now_ms), now_ms)
+def render(
+    dialect: Dialect, endpoint: Endpoint, shot: Shot, now_ms: int, divert_to: str, encoded: dict[str, bytes]
+) -> Rendered:
+    """All that one attempt signed at ``now_ms`` sends; the operator's own headers win over the dialect's plain ones."""
+    secrets = live(endpoint.secrets, now_ms)
+    made = body_of(dialect, shot, secrets, encoded)
+    headers = dialect.headers(shot, made, secrets, now_ms)
     if endpoint.headers:
         own = {name.lower() for name in endpoint.headers}
         headers = (*(h for h in headers if h[0].lower() not in own), *endpoint.headers.items())
@@ -46,7 +72,9 @@ def headers_of(dialect: Dialect, endpoint: Endpoint, event: Event, body: bytes, 
         headers = (*headers, (ORIGIN_HEADER, endpoint.proof.origin))
     if divert_to:
         headers = (*headers, (DIVERTED_HEADER, endpoint.url))
-    return headers
+    method = dialect.method(shot)
+    url = dialect.target_url(divert_to or endpoint.url, shot, made)
+    return Rendered(method, url, headers, b"" if method == "GET" else made, made)
 
 
 def digest_of(body: bytes) -> bytes:

@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 
-from ringback import dialects
 from ringback.core.endpoint_state import delivers
 from ringback.core.headers import is_secret_header
-from ringback.core.model import AttemptInfo, DeliveryState, Endpoint, Event
-from ringback.service.rendering import body_of, digest_of, headers_of
+from ringback.core.model import AttemptInfo, DeliveryState, Endpoint
+from ringback.dialects import Dialect, Shot
+from ringback.service.rendering import digest_of, render
 
 MASKED = "…"
 PENDING, IN_FLIGHT, HELD, CANCELLED = "pending", "in_flight", "held", "cancelled"
@@ -42,29 +42,26 @@ def read_info(info: bytes) -> AttemptInfo | None:
 
 
 def request_shown(
-    endpoint: Endpoint, event: Event, info: AttemptInfo, divert_to: str, encoded: dict[str, bytes]
+    dialect: Dialect, endpoint: Endpoint, shot: Shot, info: AttemptInfo, divert_to: str, encoded: dict[str, bytes]
 ) -> dict[str, Any] | None:
     """The request of an attempt, rebuilt; ``endpoint`` is the revision it was made with.
 
     ``encoded`` is the memo of this event's bodies, one for all its attempts.
 
     ``rebuilt`` is False if the body can't be shown to be the one that was sent: another encoder version made it, or its
-    digest differs. None if the dialect is gone or can't encode the event: then nothing was sent either.
+    digest differs. None if the dialect can't encode the event: then nothing was sent either.
     """
-    dialect = dialects.get(endpoint.dialect)
-    if dialect is None:
-        return None
     try:
-        body = body_of(dialect, event, encoded)
-        headers = headers_of(dialect, endpoint, event, body, info.signed_at_ms, divert_to)
+        made = render(dialect, endpoint, shot, info.signed_at_ms, divert_to, encoded)
+        body = dialect.mask(made.body)
     except Exception:  # noqa: BLE001 - the attempt met the same bug and logged it; showing must not fail over it
         return None
     return {
-        "method": "POST",
-        "url": divert_to or endpoint.url,
-        "headers": masked(headers, dialect.secret_headers),
+        "method": made.method,
+        "url": made.url,
+        "headers": masked(made.headers, dialect.secret_headers),
         "body": body.decode(errors="backslashreplace"),
-        "rebuilt": info.encoder == dialect.encoder and digest_of(body) == info.digest,
+        "rebuilt": info.encoder == dialect.encoder and digest_of(made.encoded) == info.digest,
     }
 
 
