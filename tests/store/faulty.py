@@ -35,6 +35,7 @@ class FaultyConnection(sqlite3.Connection):
     rolls_back = False
     make: Callable[[], Exception] = io_error
     count = 0
+    unsynced = False
 
     def arm(self, at: int, make: Callable[[], Exception] = io_error, **how: Any) -> None:
         """Fail at the ``at``-th statement from now."""
@@ -45,6 +46,8 @@ class FaultyConnection(sqlite3.Connection):
 
     def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
         """As any connection's, but for the faults."""
+        if self.unsynced and sql == "PRAGMA synchronous = FULL":
+            sql = "PRAGMA synchronous = OFF"
         if not self.at or not sql.startswith(self.only) or sql == "ROLLBACK":
             return super().execute(sql, *parameters)
         self.count += 1
@@ -55,3 +58,9 @@ class FaultyConnection(sqlite3.Connection):
         if self.rolls_back and self.in_transaction:
             super().execute("ROLLBACK")
         raise self.make()
+
+
+class UnsyncedConnection(FaultyConnection):
+    """The same without fsync: for tests of what is in the tables, not of what survives a power cut."""
+
+    unsynced = True

@@ -123,6 +123,17 @@ async def test_numbers_grow_over_restarts_and_gaps(tmp_path):
         assert (await store.run(accept("c"))).seq > high
 
 
+async def test_a_duplicate_uses_up_no_number(tmp_path):
+    """The marker never claims a number that no event has: that would be told as a loss at the next start."""
+    async with opened(tmp_path / "s") as store:
+        await store.run(accept("a"))
+        await store.all(accept("a"), accept("b"), accept("a"))
+        await store.run(accept("b"))
+    async with opened(tmp_path / "s") as store:
+        assert store.database.lost_events == 0
+        assert (await store.run(accept("c"))).seq == 4
+
+
 async def test_a_poisoned_event_fails_alone(store: Store):
     """What SQLite can't bind fails by name; its neighbours in the batch are stored."""
     poisoned = AcceptEvent(event("p", created_at_ms=1 << 70), (1,), NOW_MS)

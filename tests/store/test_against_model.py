@@ -7,6 +7,7 @@ from pathlib import Path
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.store.faulty import UnsyncedConnection
 from tests.store.kit import NOW_MS, accept, attempt, check_invariants, rows
 
 from ringback.core import lifecycle
@@ -46,8 +47,7 @@ class StoreMachine(RuleBasedStateMachine):
         self._open()
 
     def _open(self) -> None:
-        self.database = open_state(self.directory, NOW_MS)
-        self.database.writer.execute("PRAGMA synchronous = OFF")  # durability is tested elsewhere
+        self.database = open_state(self.directory, NOW_MS, UnsyncedConnection)  # durability is tested elsewhere
         self.engine = Engine(self.database.writer, self.database.high_seq)
 
     def teardown(self) -> None:
@@ -165,5 +165,5 @@ class StoreMachine(RuleBasedStateMachine):
         check_invariants(path)
 
 
-StoreMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+StoreMachine.TestCase.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
 TestStore = StoreMachine.TestCase

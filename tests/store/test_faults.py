@@ -1,11 +1,12 @@
 """Faults: after the n-th statement, for every n; a full disk; a failed fsync; a poisoned batch; another writer."""
 
 import asyncio
+import shutil
 import sqlite3
 from functools import partial
 
 import pytest
-from tests.store.faulty import FaultyConnection, full_error, io_error
+from tests.store.faulty import FaultyConnection, UnsyncedConnection, full_error, io_error
 from tests.store.kit import NOW_MS, accept, attempt, check_invariants, opened, rows
 
 from ringback.core.lifecycle import interrupted, reopened, retry_at, succeeded
@@ -36,7 +37,7 @@ def _script():
 
 def _statements(directory) -> int:
     """How many statements the script takes."""
-    database = open_state(directory, NOW_MS, FaultyConnection)
+    database = open_state(directory, NOW_MS, UnsyncedConnection)
     database.writer.arm(10**9)
     engine = Engine(database.writer, 0)
     for batch in _script():
@@ -60,16 +61,19 @@ KINDS = {
 def test_a_fault_at_every_statement_breaks_no_promise(tmp_path, kind):
     """Whatever statement fails and however: what was acknowledged is there after a reopening, all of it or nothing."""
     make, how = KINDS[kind]
+    open_state(tmp_path / "empty", NOW_MS).close()
     total = _statements(tmp_path / "count")
     assert total > 30
     for n in range(1, total + 1):
         directory = tmp_path / str(n)
-        database = open_state(directory, NOW_MS, FaultyConnection)
+        shutil.copytree(tmp_path / "empty", directory)
+        database = open_state(directory, NOW_MS, UnsyncedConnection)
         database.writer.arm(n, make, **how)
         engine = Engine(database.writer, 0)
         acknowledged, refused = _play(engine)
         database.close()
         _check(directory, engine, acknowledged, refused)
+        shutil.rmtree(directory)
 
 
 def _play(engine: Engine):
@@ -96,7 +100,7 @@ def _check(directory, engine: Engine, acknowledged, refused) -> None:
         if code != "unknown_outcome" and name not in acknowledged:
             assert name not in stored, f"{name} was refused as {code} and is there"
     assert ("unknown_outcome" in refused.values()) <= (engine.broken is not None)
-    with_reopened = open_state(directory, NOW_MS)
+    with_reopened = open_state(directory, NOW_MS, UnsyncedConnection)
     again = Engine(with_reopened.writer, with_reopened.high_seq)
     assert all(isinstance(answer, Accepted) for answer in again.commit([accept("after", 1)]))
     with_reopened.close()
