@@ -1,0 +1,74 @@
+"""The unit files, looked at by systemd's own tools: correct, and as closed as they are meant to be."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+UNITS = ("ringback.service", "ringback.socket", "ringback-control.socket")
+#: In tenths; the score is 1.2, and 1.3 would be an option lost.
+MAX_EXPOSURE = 13
+
+
+@pytest.fixture
+def analyze():
+    """systemd-analyze, which CI has."""
+    if shutil.which("systemd-analyze") is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("needs systemd-analyze (Debian: systemd)")
+
+    def run(*arguments):
+        return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, check=False, timeout=60)
+
+    return run
+
+
+@pytest.fixture
+def units(tmp_path):
+    """The units with a command that exists in place of the one that would be installed."""
+    for name in UNITS:
+        text = (ROOT / "systemd" / name).read_text().replace("/usr/local/bin/ringback", "/bin/true")
+        (tmp_path / name).write_text(text)
+    return [str(tmp_path / name) for name in UNITS]
+
+
+def test_systemd_has_nothing_to_say_about_the_units(analyze, units):
+    """Every key is known, every value parses, every unit that is named is there."""
+    done = analyze("verify", "--man=no", *units)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_a_wrong_key_would_be_told(analyze, units, tmp_path):
+    """The check above has teeth."""
+    with (tmp_path / "ringback.service").open("a") as unit:
+        unit.write("\n[Service]\nProtectEverything=yes\n")
+    done = analyze("verify", "--man=no", *units)
+    assert "ProtectEverything" in done.stderr
+
+
+def test_the_sandbox_stays_closed(analyze, units):
+    """The exposure score stays at what was reached."""
+    done = analyze("security", "--offline=true", f"--threshold={MAX_EXPOSURE}", units[0])
+    assert done.returncode == 0, done.stdout[-300:]
+    done = analyze("security", "--offline=true", "--threshold=5", units[0])
+    assert done.returncode != 0, "the threshold is in force"
+
+
+def test_peers_stay_visible():
+    """In a user namespace every foreign peer's uid would read 65534."""
+    text = (ROOT / "systemd" / "ringback.service").read_text()
+    assert not re.search(r"(?m)^(DynamicUser|PrivateUsers)=", text)
+
+
+def test_the_sockets_have_names_of_their_own():
+    """Rights and names go by unit: producers get one socket, the operator the other."""
+    for name, descriptor, mode in (
+        ("ringback.socket", "events", "0660"),
+        ("ringback-control.socket", "control", "0600"),
+    ):
+        text = (ROOT / "systemd" / name).read_text()
+        assert f"FileDescriptorName={descriptor}\n" in text
+        assert f"SocketMode={mode}\n" in text
