@@ -82,7 +82,20 @@ def test_defaults_of_root():
     assert settings.daemon.state_dir == "/var/lib/ringback"
     assert settings.ingest.socket.path == "/run/ringback/events.sock"
     assert settings.api.socket == "/run/ringback/control.sock"
-    assert settings.ingest.spool.path == ""
+    assert settings.ingest.spool.path == "/var/spool/ringback"
+
+
+def test_the_spool_follows_a_state_directory_that_was_moved(tmp_path):
+    """Two daemons with state directories of their own don't meet in one spool unless told to; "" is off."""
+    assert load(write(tmp_path, '[daemon]\nstate_dir = "/srv/rb"'), {}, 0).ingest.spool.path == "/srv/rb/spool"
+    named = load(write(tmp_path, '[daemon]\nstate_dir = "/srv/rb"\n[ingest.spool]\npath = "/srv/in"'), {}, 0)
+    assert named.ingest.spool.path == "/srv/in"
+    assert load(write(tmp_path, '[ingest.spool]\npath = ""'), {}, 0).ingest.spool.path == ""
+    assert load("/dev/null", HOME, 1000).ingest.spool.path.endswith("/.local/state/ringback/spool")
+    assert load("/dev/null", {"STATE_DIRECTORY": "/srv/s"}, 1000).ingest.spool.path == "/var/spool/ringback"
+    assert "ingest.spool.path" in problems(write(tmp_path, '[ingest.spool]\npath = "spool"'))
+    shared = '[daemon]\nstate_dir = "/srv/rb"\n[ingest.spool]\npath = "/srv/rb"'
+    assert "ingest.spool.path" in problems(write(tmp_path, shared))
 
 
 def test_defaults_of_a_user():
@@ -183,7 +196,6 @@ def test_every_problem_is_told_at_once_with_its_key(tmp_path):
     [
         ('[api]\nlisten = "127.0.0.1:8650"', "api.listen"),
         ('[egress]\nproxy = "http://proxy:3128"', "egress.proxy"),
-        ('[ingest.spool]\npath = "/var/spool/ringback"', "ingest.spool.path"),
         ("[callbacks]\nenabled = false", "callbacks.enabled"),
         ('[callbacks]\nhosts = ["*.example"]', "callbacks.hosts"),
         ("[retention]\nmax_database_bytes = 1000000", "retention.max_database_bytes"),

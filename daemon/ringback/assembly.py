@@ -27,14 +27,17 @@ from ringback.service.intake import Intake
 from ringback.service.janitor import DAY_MS, Janitor, Keep
 from ringback.service.verify import Us, Verify
 from ringback.service.reload import Live, policy_of
+from ringback.service.spool import Spool
 from ringback.store.database import Database
 from ringback.store.endpoints import EndpointReads
 from ringback.store.history import HistoryReads
+from ringback.store.known import KnownIds
 from ringback.store.queue import QueueReads
 from ringback.store.reader import DISPATCH_TIMEOUT_S, Reader, ReadPool
 from ringback.store.writer import Writer
 from ringback.transports.http import HttpLimits, HttpSender
 from ringback.transports.line_connection import SocketLimits
+from ringback.transports.spool import SpoolFolder
 from ringback.transports.unix_socket import EventsServer
 
 _log = get_logger()
@@ -50,6 +53,7 @@ class Parts:
     janitor: Janitor
     intake: Intake
     events: EventsServer
+    spool: Spool | None
     deps: Deps
     live: tuple[Live, ...]
 
@@ -99,6 +103,7 @@ async def assemble(
         chance=chance,
         limits=EventLimits(max_event_bytes=settings.ingest.max_event_bytes),
     )
+    spool = _spool(settings, clock, intake, KnownIds(pool))
     events = _events(settings, intake)
     deps = Deps(
         endpoints=endpoints,
@@ -114,7 +119,7 @@ async def assemble(
         divert_to=settings.delivery.divert_to,
     )
     live = _live(guard, sender, endpoints, dispatch, attempts, janitor, verify, deps)
-    return Parts(endpoints, dispatch, verify, janitor, intake, events, deps, live)
+    return Parts(endpoints, dispatch, verify, janitor, intake, events, spool, deps, live)
 
 
 def _live(
@@ -258,6 +263,17 @@ def _janitor(
         kick=dispatch.kick,
         deleted=[e.lane for e in stored if e.deleted_at_ms is not None],
     )
+
+
+def _spool(settings: Settings, clock: Clock, intake: Intake, known: KnownIds) -> Spool | None:
+    """The spool, its directory locked; None if it is off."""
+    ingest = settings.ingest
+    if not ingest.spool.path:
+        return None
+    folder = SpoolFolder(ingest.spool.path)
+    folder.open()
+    limits = EventLimits(max_event_bytes=ingest.max_event_bytes)
+    return Spool(folder=folder, intake=intake, known=known, limits=limits, clock=clock)
 
 
 def _events(settings: Settings, intake: Intake) -> EventsServer:

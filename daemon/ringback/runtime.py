@@ -36,6 +36,7 @@ from ringback.store.errors import StateError, StateLocked
 from ringback.store.worker import CommitStats
 from ringback.store.writer import Writer
 from ringback.transports.bind import AddressInUse, bind_unix, identity, unlink_if_ours
+from ringback.transports.spool import SpoolInUse
 
 #: sysexits(3): another daemon owns it, try later.
 EX_TEMPFAIL = 75
@@ -75,7 +76,7 @@ def main(loaded: Loaded, load: Callable[[], Loaded], clock: Clock, chance: Chanc
         for key, message in wrong.problems:
             print(f"{key}: {message}", file=sys.stderr)  # noqa: T201 - as in _last_words
         return _last_words(wrong, EX_CONFIG)
-    except (StateLocked, AddressInUse) as problem:
+    except (StateLocked, SpoolInUse, AddressInUse) as problem:
         return _last_words(problem, EX_TEMPFAIL)
     except (StateError, OSError, ValueError) as problem:
         return _last_words(problem, 1)
@@ -164,6 +165,8 @@ class _Daemon:
             run_turns(self._status.turn, clock, WakeUp()),
             reload.run(),
         ]
+        if parts.spool is not None:
+            loops.append(run_turns(parts.spool.turn, clock, parts.spool.wake))
         allowed_s = watchdog_s(os.environ, os.getpid())
         if allowed_s is not None:
             loops.append(run_turns(Watchdog(allowed_s, self._writer, clock, notify).turn, clock, WakeUp()))
@@ -181,7 +184,8 @@ class _Daemon:
         async with asyncio.TaskGroup() as group:
             loops = [group.create_task(loop) for loop in self._loops(parts, reload)]
             self._state = "ready"
-            _log.info("daemon.ready", events=where.path, control=self._settings.api.socket)
+            spool = self._settings.ingest.spool.path
+            _log.info("daemon.ready", events=where.path, control=self._settings.api.socket, spool=spool or None)
             notify(f"READY=1\nSTATUS={self._status.line()}")
             await self._signals.stop.wait()
             await self._drain(parts)
@@ -198,6 +202,8 @@ class _Daemon:
         drain = asyncio.ensure_future(parts.dispatch.stop(grace_s))
         hurry = asyncio.ensure_future(self._signals.hurry.wait())
         await parts.events.stop(min(grace_s, ANSWER_GRACE_S))
+        if parts.spool is not None:
+            await parts.spool.stop()
         parts.intake.close()
         await parts.verify.stop()
         await asyncio.wait((hurry, drain), return_when=asyncio.FIRST_COMPLETED)

@@ -32,6 +32,10 @@ def _absolute(path: str) -> str:
     return path
 
 
+def _absolute_or_off(path: str) -> str:
+    return _absolute(path) if path else path
+
+
 def _socket_path(path: str) -> str:
     size = len(os.fsencode(_absolute(path)))
     if size > MAX_SOCKET_PATH_BYTES:
@@ -122,6 +126,7 @@ Text = Annotated[str, Field(max_length=MAX_URL)]
 Directory = Annotated[str, AfterValidator(_absolute)]
 SocketPath = Annotated[str, AfterValidator(_socket_path)]
 Mode = Annotated[str, AfterValidator(_mode)]
+FolderOrOff = Annotated[str, AfterValidator(_absolute_or_off)]
 Unbuilt = Annotated[str, AfterValidator(_unbuilt)]
 Networks = Annotated[
     tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_as_tuple), Field(max_length=MAX_LIST)
@@ -161,9 +166,9 @@ class EventsSocket(Section):
 
 
 class Spool(Section):
-    """The spool directory; not built yet, so only off."""
+    """The spool directory; "" is off."""
 
-    path: Unbuilt = ""
+    path: FolderOrOff = ""
 
 
 class Ingest(Section):

@@ -18,6 +18,7 @@ from ringback.config.declarations import Declaration, read_declarations
 from ringback.config.settings import NOT_YET, Callbacks, Delivery, Ingest, Settings
 
 ETC_FILE = "/etc/ringback/ringback.toml"
+STATE, SPOOL = "/var/lib/ringback", "/var/spool/ringback"
 MAX_FILE_BYTES = 1_048_576
 MAX_SHOWN = 60  # of a wrong value, in a problem's text
 ENV_PREFIX = "RINGBACK_"
@@ -46,6 +47,8 @@ def _cross_checks(merged: Toml) -> list[Problem]:
     problems = []
     if _at(merged, "ingest.socket.path") == _at(merged, "api.socket"):
         problems.append(("api.socket", "must not be the same path as ingest.socket.path"))
+    if _at(merged, "ingest.spool.path") == _at(merged, "daemon.state_dir"):
+        problems.append(("ingest.spool.path", "must not be the state directory: producers write there"))
     event = _at(merged, "ingest.max_event_bytes") or Ingest.model_fields["max_event_bytes"].default
     budget = (
         _at(merged, "delivery.max_body_bytes_in_flight") or Delivery.model_fields["max_body_bytes_in_flight"].default
@@ -135,12 +138,16 @@ def _xdg(env: Mapping[str, str], name: str, below_home: str) -> str:
 def _default_paths(merged: Toml, env: Mapping[str, str], euid: int) -> None:
     """Fill in the paths that neither file nor environment keys gave."""
     system = euid == 0 or bool(_first(env, "STATE_DIRECTORY") or _first(env, "RUNTIME_DIRECTORY"))
-    state, run = ("/var/lib/ringback", "/run/ringback") if system else ("", "")
+    state, run = (STATE, "/run/ringback") if system else ("", "")
     if not system and (base := _xdg(env, "XDG_STATE_HOME", ".local/state")):
         state = f"{base}/ringback"
     if not system and (base := _xdg(env, "XDG_RUNTIME_DIR", "")):
         run = f"{base}/ringback"
+    moved = _at(merged, "daemon.state_dir")
     state = _put(merged, "daemon.state_dir", _first(env, "STATE_DIRECTORY") or state)
+    # two daemons with state directories of their own must not meet in one spool that neither has named
+    spool = SPOOL if system and moved in (None, STATE) else state and f"/{state.lstrip('/')}/spool"
+    _put(merged, "ingest.spool.path", spool)
     # a relative state_dir is told as its own problem: no need for two more about the sockets below it
     run = _first(env, "RUNTIME_DIRECTORY") or run or (state and f"/{state.lstrip('/')}/run")
     _put(merged, "ingest.socket.path", run and f"{run}/events.sock")
