@@ -25,9 +25,11 @@ from ringback.service.dispatch import Dispatch
 from ringback.service.endpoints import EndpointDefaults, Endpoints
 from ringback.service.intake import Intake
 from ringback.service.janitor import DAY_MS, Janitor, Keep
-from ringback.service.verify import Us, Verify
 from ringback.service.reload import Live, policy_of
 from ringback.service.spool import Spool
+from ringback.service.tokens import Tokens
+from ringback.service.verify import Us, Verify
+from ringback.store import tokens
 from ringback.store.database import Database
 from ringback.store.endpoints import EndpointReads
 from ringback.store.history import HistoryReads
@@ -112,6 +114,7 @@ async def assemble(
         writer=writer,
         intake=intake,
         dispatch=dispatch,
+        tokens=Tokens(writer, clock, chance, await tokens.load(pool)),
         clock=clock,
         ready=ready,
         max_event_bytes=settings.ingest.max_event_bytes,

@@ -19,7 +19,7 @@ from typing import Any
 import uvloop
 
 from ringback import __version__
-from ringback.api.app import serve
+from ringback.api.app import serve, serve_tcp
 from ringback.api.deps import Deps
 from ringback.assembly import Parts, assemble
 from ringback.config import ConfigError, Loaded
@@ -176,6 +176,7 @@ class _Daemon:
         """Listen, say ready, run the loops until a stop is asked for, drain."""
         inherited = listen_fds()
         await stack.enter_async_context(self._control(parts.deps, inherited))
+        await stack.enter_async_context(serve_tcp(parts.deps, self._settings.api.listen_at))
         where = self._settings.ingest.socket
         stack.push_async_callback(parts.events.stop, 0)
         _make_folder(where.path)

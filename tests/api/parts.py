@@ -23,6 +23,7 @@ from ringback.kit.clock import SystemChance, SystemClock
 from ringback.service.endpoints import EndpointDefaults, Endpoints
 from ringback.service.intake import Intake
 from ringback.service.rendering import digest_of
+from ringback.service.tokens import Tokens
 from ringback.store.database import open_state
 from ringback.store.endpoints import EndpointReads
 from ringback.store.history import HistoryReads
@@ -122,6 +123,7 @@ class Parts:
             writer=self.writer,
             intake=self.intake,
             dispatch=self.flights,
+            tokens=Tokens(self.writer, clock, chance),
             clock=clock,
             ready=lambda: self.state,
             max_event_bytes=MAX_EVENT_BYTES,

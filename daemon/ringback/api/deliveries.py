@@ -8,6 +8,7 @@ Must not know: how deliveries are stored, how a status is derived.
 from aiohttp import web
 
 from ringback.api import delivery_pages, delivery_view
+from ringback.api.access import access_of, narrowed
 from ringback.api.deps import Deps, deps_of
 from ringback.api.problems import Invalid, answer, problem
 from ringback.api.reading import no_body, query
@@ -20,7 +21,10 @@ from ringback.store.views import DeliveryView
 
 async def index(request: web.Request) -> web.Response:
     """A page, newest first."""
-    return answer(await delivery_pages.page(deps_of(request), query(request, delivery_pages.FILTERS)))
+    given = query(request, delivery_pages.FILTERS)
+    tenant = narrowed(request, given.get("tenant"))
+    given = given if tenant is None else given | {"tenant": tenant}
+    return answer(await delivery_pages.page(deps_of(request), access_of(request), given))
 
 
 async def show(request: web.Request) -> web.Response:
@@ -65,6 +69,7 @@ async def _find(deps: Deps, request: web.Request) -> DeliveryView:
     text = request.match_info["id"]
     parts = parse_delivery_id(text)
     found = await deps.reads.get_delivery(parts[1], parts[2]) if parts else None
-    if parts is None or found is None or found.row.accepted_at_ms != parts[0]:
+    strange = parts is None or found is None or found.row.accepted_at_ms != parts[0]
+    if strange or found is None or not access_of(request).allows(found.row.tenant):
         raise Invalid("not_found", f"there is no delivery {text}")
     return found

@@ -16,6 +16,7 @@ from ringback.api.problems import Invalid
 from ringback.api.reading import DEFAULT_LIMIT, cursor_of, make_cursor, one_of, paging, text, time_ms
 from ringback.core.endpoint_state import delivers
 from ringback.core.model import DEFAULT_TENANT, DeliveryState
+from ringback.core.tokens import Access
 from ringback.service.endpoint_fields import Problem
 from ringback.service.views import HELD, IN_FLIGHT, PENDING, STATUSES
 from ringback.store.views import DeliveryFilter, DeliveryRow
@@ -38,9 +39,9 @@ FILTERS = {
 Key = tuple[int, int]
 
 
-async def page(deps: Deps, given: dict[str, Any]) -> dict[str, Any]:
-    """A page for these parameters. Raises Invalid if the endpoint is unknown."""
-    wanted = await _wanted(deps, given)
+async def page(deps: Deps, access: Access, given: dict[str, Any]) -> dict[str, Any]:
+    """A page for these parameters. Raises Invalid if the endpoint is unknown, or not there for this caller."""
+    wanted = await _wanted(deps, access, given)
     status, limit, before = given.get("status"), given.get("limit", DEFAULT_LIMIT), given.get("cursor")
     if wanted is None:
         found: list[DeliveryRow] = []
@@ -53,9 +54,9 @@ async def page(deps: Deps, given: dict[str, Any]) -> dict[str, Any]:
     return {"data": await delivery_view.rows(deps, found), "next_cursor": cursor}
 
 
-async def _wanted(deps: Deps, given: dict[str, Any]) -> DeliveryFilter | None:
+async def _wanted(deps: Deps, access: Access, given: dict[str, Any]) -> DeliveryFilter | None:
     """What the table is asked; None if nothing can match."""
-    lane = _lane(deps, given["endpoint"]) if "endpoint" in given else None
+    lane = await _lane(deps, access, given["endpoint"]) if "endpoint" in given else None
     seq = None
     if "event" in given:
         event = await deps.reads.get_event(given.get("tenant", DEFAULT_TENANT), given["event"])
@@ -90,12 +91,13 @@ def _with_status(deps: Deps, wanted: DeliveryFilter, status: str | None) -> Deli
     return msgspec.structs.replace(wanted, lanes_in=held) if held else None
 
 
-def _lane(deps: Deps, endpoint_id: str) -> int:
-    lane = deps.endpoints.lane_of(endpoint_id)
-    if lane is None:
+async def _lane(deps: Deps, access: Access, endpoint_id: str) -> int:
+    """Also of an endpoint that was deleted: its history stays."""
+    endpoint = deps.endpoints.get(endpoint_id) or await deps.revisions.by_id(endpoint_id)
+    if endpoint is None or not access.allows(endpoint.tenant):
         problem = Problem(("query", "endpoint"), f"there is no endpoint {endpoint_id}")
         raise Invalid("invalid_query", problem.msg, [problem])
-    return lane
+    return endpoint.lane
 
 
 async def _stored(

@@ -12,6 +12,7 @@ from aiohttp import web
 from ringback.core.model import Peer
 from ringback.kit.clock import Clock
 from ringback.service.endpoints import Endpoints
+from ringback.service.tokens import Tokens
 from ringback.store.endpoints import EndpointReads
 from ringback.store.history import HistoryReads
 from ringback.store.writer import Writer
@@ -20,8 +21,11 @@ from ringback.store.writer import Writer
 class TakesLines(Protocol):
     """The intake."""
 
-    def handle(self, line: bytes, peer: Peer, answer: Callable[[bytes], None]) -> None:
-        """Take one event; ``answer`` is called once, later, from the loop's thread, with one answer line."""
+    def handle(self, line: bytes, peer: Peer, answer: Callable[[bytes], None], tenant: str | None = None) -> None:
+        """Take one event; ``answer`` is called once, later, from the loop's thread, with one answer line.
+
+        ``tenant``: the only one it may be of; the line needn't name it.
+        """
         ...
 
     def refuse(self, code: str, message: str) -> bytes:
@@ -59,6 +63,7 @@ class Deps:
     writer: Writer
     intake: TakesLines
     dispatch: HoldsFlights
+    tokens: Tokens
     clock: Clock
     ready: Callable[[], str]
     max_event_bytes: int = 1_048_576

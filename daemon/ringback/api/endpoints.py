@@ -11,8 +11,9 @@ import msgspec
 from aiohttp import web
 
 from ringback import dialects
+from ringback.api.access import narrowed, own_endpoint, with_tenant
 from ringback.api.deps import Deps, deps_of
-from ringback.api.problems import answer, problem, refused
+from ringback.api.problems import answer, refused
 from ringback.api.reading import flag, id_cursor, make_cursor, no_body, one_of, paging, query, read_json, text
 from ringback.core.headers import is_secret_header
 from ringback.core.model import Endpoint, EndpointStatus
@@ -24,13 +25,22 @@ from ringback.service.endpoints import Changed
 PATH = "/api/v1/endpoints"
 MASKED = "…"
 _CURSOR = "endpoint"
+FILTERS = {
+    "tenant": text,
+    "status": one_of(*EndpointStatus),
+    "dialect": text,
+    "name": text,
+    "reveal": flag,
+    **paging(id_cursor(_CURSOR)),
+}
+ONE = {"reveal": flag}
 
 
 async def create(request: web.Request) -> web.Response:
     """201 with the endpoint, its secret in full this once."""
     query(request, {})
     deps = deps_of(request)
-    done = await deps.endpoints.create(await read_json(request))
+    done = await deps.endpoints.create(with_tenant(request, await read_json(request)))
     if isinstance(done, Refusal):
         return refused(done)
     return answer(_changed(deps, done), 201, {"Location": f"{PATH}/{done.endpoint.id}"})
@@ -38,15 +48,10 @@ async def create(request: web.Request) -> web.Response:
 
 async def index(request: web.Request) -> web.Response:
     """A page, newest first."""
-    filters = {
-        "tenant": text,
-        "status": one_of(*EndpointStatus),
-        "dialect": text,
-        "name": text,
-        "reveal": flag,
-        **paging(id_cursor(_CURSOR)),
-    }
-    given = query(request, filters)
+    given = query(request, FILTERS)
+    tenant = narrowed(request, given.pop("tenant", None))
+    if tenant is not None:
+        given["tenant"] = tenant
     limit, reveal = given.pop("limit", 50), given.pop("reveal", False)
     deps = deps_of(request)
     found = deps.endpoints.newest_first(given.pop("cursor", None))
@@ -63,19 +68,16 @@ async def index(request: web.Request) -> web.Response:
 
 async def show(request: web.Request) -> web.Response:
     """One endpoint."""
-    given = query(request, {"reveal": flag})
-    deps = deps_of(request)
-    endpoint = deps.endpoints.get(request.match_info["id"])
-    if endpoint is None:
-        return problem("not_found", f"there is no endpoint {request.match_info['id']}")
-    return answer(view(deps, endpoint, reveal=given.get("reveal", False)))
+    given = query(request, ONE)
+    return answer(view(deps_of(request), own_endpoint(request), reveal=given.get("reveal", False)))
 
 
 async def patch(request: web.Request) -> web.Response:
     """200 with the endpoint; a secret set by the patch in full."""
     query(request, {})
     deps = deps_of(request)
-    done = await deps.endpoints.patch(request.match_info["id"], await read_json(request))
+    patch = await read_json(request)
+    done = await deps.endpoints.patch(own_endpoint(request).id, patch)
     return refused(done) if isinstance(done, Refusal) else answer(_changed(deps, done))
 
 
@@ -83,7 +85,7 @@ async def delete(request: web.Request) -> web.Response:
     """204."""
     query(request, {})
     await no_body(request)
-    done = await deps_of(request).endpoints.delete(request.match_info["id"])
+    done = await deps_of(request).endpoints.delete(own_endpoint(request).id)
     return refused(done) if isinstance(done, Refusal) else web.Response(status=204)
 
 
@@ -100,7 +102,7 @@ async def resume(request: web.Request) -> web.Response:
 async def _verb(request: web.Request, verb: Callable[[str], Awaitable[Changed | Refusal]]) -> web.Response:
     query(request, {})
     await no_body(request)
-    done = await verb(request.match_info["id"])
+    done = await verb(own_endpoint(request).id)
     return refused(done) if isinstance(done, Refusal) else answer(view(deps_of(request), done.endpoint), 202)
 
 

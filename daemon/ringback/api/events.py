@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from ringback.api.access import access_of, narrowed
 from ringback.api.deps import deps_of
 from ringback.api.problems import answer, problem
 from ringback.api.reading import DEFAULT_LIMIT, cursor_of, make_cursor, paging, query, text, time_ms
@@ -18,15 +19,16 @@ from ringback.store.codec import EventOpts
 from ringback.store.views import EventRow
 
 _CURSOR = "event"
+FILTERS = {"tenant": text, "type": text, "since": time_ms, "until": time_ms, **paging(cursor_of(_CURSOR, 1))}
+ONE = {"tenant": text}
 
 
 async def index(request: web.Request) -> web.Response:
     """A page, newest first, without data."""
-    filters = {"tenant": text, "type": text, "since": time_ms, "until": time_ms, **paging(cursor_of(_CURSOR, 1))}
-    given = query(request, filters)
+    given = query(request, FILTERS)
     limit = given.get("limit", DEFAULT_LIMIT)
     page = await deps_of(request).reads.list_events(
-        tenant=given.get("tenant"),
+        tenant=narrowed(request, given.get("tenant")),
         type=given.get("type"),
         since_ms=given.get("since"),
         until_ms=given.get("until"),
@@ -39,8 +41,8 @@ async def index(request: web.Request) -> web.Response:
 
 async def show(request: web.Request) -> web.Response:
     """One event with its data and how many of its deliveries stand how."""
-    given = query(request, {"tenant": text})
-    tenant = given.get("tenant", DEFAULT_TENANT)
+    given = query(request, ONE)
+    tenant = narrowed(request, given.get("tenant", access_of(request).tenant)) or DEFAULT_TENANT
     event_id = request.match_info["id"]
     found = await deps_of(request).reads.get_event(tenant, event_id)
     if found is None:

@@ -21,6 +21,7 @@ PROBLEM_TYPE = "application/problem+json"
 #: The status of a code; what isn't here is 422: understood, and not acceptable.
 STATUS = {
     "invalid_json": 400,
+    "unauthorized": 401,
     "invalid_endpoint": 422,
     "not_supported": 422,
     "forbidden": 403,
@@ -88,7 +89,8 @@ async def problems_middleware(request: web.Request, handler: Handler) -> web.Str
 def _failed(request: web.Request, failure: Exception) -> web.Response:
     match failure:
         case Invalid():
-            return refused(failure.refusal)
+            known = failure.refusal
+            return problem(known.code, known.message, known.problems)
         case web.HTTPException():
             return _routed(failure)
         case StoreError():

@@ -58,7 +58,20 @@ def one_of(*choices: str) -> Parse:
             raise ValueError(f"must be one of: {', '.join(choices)}")
         return value
 
+    parse.schema = {"type": "string", "enum": list(choices)}  # type: ignore[attr-defined]
     return parse
+
+
+def schema_of(parse: Parse) -> dict[str, Any]:
+    """What a parameter takes, as JSON Schema, for the API's own description."""
+    known: dict[Parse, dict[str, Any]] = {
+        text: {"type": "string", "minLength": 1, "maxLength": MAX_TEXT},
+        time_ms: {"type": "string", "format": "date-time"},
+        flag: {"type": "boolean"},
+        _limit: {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+    }
+    of_its_own: dict[str, Any] = getattr(parse, "schema", {"type": "string", "maxLength": MAX_CURSOR})
+    return known.get(parse, of_its_own)
 
 
 def _limit(value: str) -> int:
@@ -146,11 +159,20 @@ async def read_bytes(request: web.Request, limit: int) -> bytes:
 
 async def read_json(request: web.Request) -> object:
     """The body as JSON. Raises Invalid."""
-    raw = await read_bytes(request, MAX_JSON_BYTES)
+    return _json(await read_bytes(request, MAX_JSON_BYTES))
+
+
+def _json(raw: bytes) -> object:
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as wrong:
         raise Invalid("invalid_json", f"the body is not JSON: {wrong}") from None
+
+
+async def read_optional(request: web.Request) -> object:
+    """As ``read_json``; no body at all is an empty object."""
+    raw = await read_bytes(request, MAX_JSON_BYTES)
+    return _json(raw) if raw.strip() else {}
 
 
 async def no_body(request: web.Request) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from ringback.api.access import access_of
 from ringback.api.deps import Deps, deps_of
 from ringback.api.problems import STATUS, Invalid, answer, problem
 from ringback.api.reading import query, read_bytes
@@ -40,7 +41,7 @@ async def submit(request: web.Request) -> web.StreamResponse:
     if request.content_type not in ("application/json", "application/octet-stream"):  # the latter: none was given
         return problem("unsupported_media_type", f"send application/json or {NDJSON}", status=415)
     line = (await read_bytes(request, deps.max_event_bytes + MARGIN_BYTES)).strip(b" \t\r\n")
-    return _one(await _handle(deps, line, _peer(request)))
+    return _one(await _handle(deps, line, peer_of(request), access_of(request).tenant))
 
 
 def _one(line: bytes) -> web.Response:
@@ -57,10 +58,10 @@ async def _many(request: web.Request, deps: Deps) -> web.StreamResponse:
     """One answer line for each line, streamed as they come, so that a large body is never held whole."""
     response = web.StreamResponse(headers={"Content-Type": NDJSON})
     await response.prepare(request)
-    peer = _peer(request)
+    peer, tenant = peer_of(request), access_of(request).tenant
     window: list[asyncio.Future[bytes]] = []
     async for line in _lines(request, deps.max_event_bytes):
-        window.append(_refused(deps, line) if isinstance(line, Invalid) else _handle(deps, line, peer))
+        window.append(_refused(deps, line) if isinstance(line, Invalid) else _handle(deps, line, peer, tenant))
         if len(window) >= MAX_UNANSWERED:
             await response.write(b"".join([await one for one in window]))
             window.clear()
@@ -106,14 +107,14 @@ def _too_long(max_line: int) -> Invalid:
     return Invalid("too_large", f"a line may have at most {max_line} bytes")
 
 
-def _handle(deps: Deps, line: bytes, peer: Peer) -> asyncio.Future[bytes]:
+def _handle(deps: Deps, line: bytes, peer: Peer, tenant: str | None) -> asyncio.Future[bytes]:
     answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     def answer_once(told: bytes) -> None:
         if not answered.done():  # the caller may have gone away meanwhile
             answered.set_result(told)
 
-    deps.intake.handle(line, peer, answer_once)
+    deps.intake.handle(line, peer, answer_once, tenant)
     return answered
 
 
@@ -123,7 +124,7 @@ def _refused(deps: Deps, invalid: Invalid) -> asyncio.Future[bytes]:
     return answered
 
 
-def _peer(request: web.Request) -> Peer:
+def peer_of(request: web.Request) -> Peer:
     """Who sent it: the kernel's word for a Unix socket, nothing more for others."""
     sock = request.transport.get_extra_info("socket") if request.transport else None
     if sock is None or sock.family != socket.AF_UNIX:

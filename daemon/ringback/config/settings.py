@@ -106,6 +106,23 @@ def _aliases(aliases: dict[str, str]) -> dict[str, str]:
     return aliases
 
 
+def _listen(text: str) -> str:
+    """An address and a port, or nothing. A name isn't taken: which address it is must not depend on a name server."""
+    matched = re.fullmatch(r"\[([^\]]*)\]:(\d{1,5})|([^:]*):(\d{1,5})", text, re.ASCII)
+    if not text:
+        return text
+    if matched is None:
+        raise ValueError(f"{text!r} must be an address and a port, e.g. 127.0.0.1:8650 or [::1]:8650")
+    version = 6 if matched[1] is not None else 4
+    try:
+        address = ipaddress.ip_address(matched[1] or matched[3])
+    except ValueError:
+        raise ValueError(f"{text!r} holds no IP address") from None
+    if address.version != version or int(matched[2] or matched[4]) > 65535:
+        raise ValueError(f"{text!r} must be an address and a port up to 65535; an IPv6 address stands in brackets")
+    return text
+
+
 def _unbuilt(url: str) -> str:
     if url:
         raise ValueError(NOT_YET)
@@ -188,7 +205,13 @@ class Api(Section):
     public_url: PublicUrl = ""
     mode: Mode = "0600"
     group: Text = ""
-    listen: Unbuilt = ""
+    listen: Annotated[str, AfterValidator(_listen)] = ""
+
+    @property
+    def listen_at(self) -> tuple[str, int] | None:
+        """Address and port of the TCP listener; None if there is none."""
+        address, _, port = self.listen.rpartition(":")
+        return (address.strip("[]"), int(port)) if self.listen else None
 
     @property
     def mode_bits(self) -> int:

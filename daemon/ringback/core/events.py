@@ -78,15 +78,18 @@ class _Refused(Exception):  # noqa: N818 - no error: it carries a value out of n
         self.rejection = Rejection(code, message, field)
 
 
-def parse_line(line: bytes, limits: EventLimits, now_ms: int, fresh_id: str) -> Event | Rejection:
+def parse_line(
+    line: bytes, limits: EventLimits, now_ms: int, fresh_id: str, own_tenant: str | None = None
+) -> Event | Rejection:
     """Judge one line (no LF, no trailing CR). Never raises on input, whatever it holds.
 
-    ``now_ms`` (wall clock) is the event's time and ``fresh_id`` its id where the producer gave none.
+    ``now_ms`` (wall clock) is the event's time and ``fresh_id`` its id where the producer gave none. ``own_tenant``:
+    the only one this producer may speak for, and its event's where it names none.
     """
     try:
         _check_bytes(line, limits)
         given = _members(line)
-        return _event(given, now_ms, fresh_id)
+        return _event(given, now_ms, fresh_id, own_tenant)
     except _Refused as refused:
         return refused.rejection
 
@@ -148,14 +151,16 @@ def _stray_member(line: bytes) -> _Refused:
     return _Refused("unknown_field", f"an event has no field {shown!r}", shown)
 
 
-def _event(raws: dict[str, bytes], now_ms: int, fresh_id: str) -> Event:
+def _event(raws: dict[str, bytes], now_ms: int, fresh_id: str, own_tenant: str | None) -> Event:
     """The field rules of CONTRACT's table."""
     for name in _NOT_BUILT:
         if name in raws:
             raise _Refused("not_supported", f"{name} is not supported yet", name)
     type_, data = _type(_required(raws, "type")), _data(_required(raws, "data"))
     event_id = _word("id", _ID, raws["id"]) if "id" in raws else fresh_id
-    tenant = _tenant(raws["tenant"]) if "tenant" in raws else DEFAULT_TENANT
+    tenant = _tenant(raws["tenant"]) if "tenant" in raws else own_tenant or DEFAULT_TENANT
+    if own_tenant is not None and tenant != own_tenant:
+        raise _Refused("forbidden", f"this producer may emit for tenant {own_tenant} only", "tenant")
     created = _time(raws, "created_at") if "created_at" in raws else now_ms
     after = _time(raws, "deliver_after") if "deliver_after" in raws else None
     expires = _time(raws, "expires_at") if "expires_at" in raws else None

@@ -33,7 +33,7 @@ _ABOUT = frozenset({"id", "ids", "bytes", "count", "size", "length", "ms", "s", 
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _URL_PARTS = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?([^/\\]*)(.*)", re.DOTALL)
-_TOKENS = re.compile(rb"(whsec_|whsk_|[Bb]earer )[A-Za-z0-9+/=._~-]{8,}")
+_TOKENS = re.compile(rb"(whsec_|whsk_|rbt_|[Bb]earer )[A-Za-z0-9+/=._~-]{8,}")
 
 
 class Kind(Enum):
@@ -89,7 +89,7 @@ def redact_url(url: str) -> str:
 
 def redact_line(line: bytes) -> bytes:
     """Mask signing secrets and bearer tokens anywhere in an encoded line: the last fence."""
-    if b"whs" in line or b"earer " in line:
+    if b"whs" in line or b"rbt_" in line or b"earer " in line:
         return _TOKENS.sub(rb"\1" + REDACTED.encode(), line)
     return line
 

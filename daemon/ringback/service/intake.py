@@ -79,13 +79,16 @@ class Intake:
         """From now on every line is answered ``shutting_down``; what was taken before is still committed."""
         self._closed = True
 
-    def handle(self, line: bytes, peer: Peer, answer: Callable[[bytes], None]) -> None:
-        """Take one line without its end. ``answer`` is called once, on the loop's thread, with one answer line."""
+    def handle(self, line: bytes, peer: Peer, answer: Callable[[bytes], None], tenant: str | None = None) -> None:
+        """Take one line without its end. ``answer`` is called once, on the loop's thread, with one answer line.
+
+        ``tenant``: the only one the producer may speak for; its event's where it names none.
+        """
         if self._closed:
             answer(self.refuse("shutting_down", "the daemon is stopping: send this event again, with the same id"))
             return
         now_ms = self._clock.now_ms()
-        event = parse_line(line, self._limits, now_ms, self._chance.new_id())
+        event = parse_line(line, self._limits, now_ms, self._chance.new_id(), tenant)
         if isinstance(event, Rejection):
             _rejected(event, peer)
             answer(encode_error(event))

@@ -1,6 +1,6 @@
-"""Binding a Unix stream socket at a path: the start rules that every listener shares.
+"""Binding listeners: a Unix stream socket at a path, or TCP; the start rules that they share.
 
-Role: path in, listening socket out, and the path's removal afterwards.
+Role: path or address in, listening socket out, and the path's removal afterwards.
 Rules: never delete what isn't a dead socket; bind, chmod, chgrp, listen in that order, so that nobody can connect
 before the rights stand; unlink only the very file that was bound here.
 Must not know: what is spoken on the socket.
@@ -8,6 +8,7 @@ Must not know: what is spoken on the socket.
 
 import errno
 import grp
+import ipaddress
 import os
 import socket
 import stat
@@ -24,7 +25,7 @@ _ANSWERED_ERRNOS = frozenset({errno.EAGAIN, errno.EPROTOTYPE, errno.EACCES, errn
 
 
 class AddressInUse(Exception):  # noqa: N818 - named for what it says
-    """Another process answers on this path."""
+    """Another process answers there."""
 
 
 class Identity(NamedTuple):
@@ -63,6 +64,35 @@ def bind_unix(path: str, mode: int, group: str | None = None) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def bind_tcp(address: str, port: int) -> socket.socket:
+    """Return a non-blocking socket that listens on an IP address; port 0 takes a free one.
+
+    Raises:
+        AddressInUse: somebody listens there.
+        OSError: the kernel refuses (no such address here, no right to the port).
+    """
+    version = ipaddress.ip_address(address).version
+    family = socket.AF_INET6 if version == 6 else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if version == 6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((address, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUse(f"another process listens on {shown(address, port)}") from error
+        raise OSError(error.errno, error.strerror, shown(address, port)) from error
+    return listener
+
+
+def shown(address: str, port: int) -> str:
+    """An address and a port as people write them."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def identity(path: str) -> Identity | None:
