@@ -215,6 +215,19 @@ async def test_the_log_stays_bounded_under_saturation(tmp_path, monkeypatch):
     assert rows(tmp_path / "s" / "ringback.db", "SELECT count(*) FROM event") == [(6000,)]
 
 
+async def test_the_log_stays_bounded_under_a_trickle(tmp_path, monkeypatch):
+    """A rest after every event: checkpoints come by what was written, not by how busy it is."""
+    monkeypatch.setattr("ringback.store.worker.CHECKPOINT_BYTES", 100_000)
+    monkeypatch.setattr(checkpoint, "WAL_LIMIT_BYTES", 500_000)
+    monkeypatch.setattr("ringback.store.worker.IDLE_S", 0.001)
+    async with opened(tmp_path / "s") as store:
+        for number in range(200):
+            await store.run(accept(f"e{number}", 1, data=b"x" * 20_000))
+            await asyncio.sleep(0.002)
+        longest = store.database.wal_path.stat().st_size
+    assert longest < 200 * 20_000 / 2
+
+
 async def test_patience_is_finite_in_the_running_writer(store: Store, monkeypatch):
     """Background tasks end although the writer never rests."""
     monkeypatch.setattr(inbox, "BACKGROUND_PATIENCE", 3)

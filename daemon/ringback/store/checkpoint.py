@@ -27,9 +27,13 @@ LAST_MILE_WAIT_MS = 100
 class Checkpointer:
     """``kick`` and ``last_mile`` belong to the writer's thread; the rest happens on a thread of its own."""
 
-    def __init__(self, database: Database, on_fatal: Callable[[str], None]) -> None:
+    def __init__(
+        self, database: Database, on_fatal: Callable[[str], None], on_trouble: Callable[[str, str], None]
+    ) -> None:
+        """Both are called from whichever thread met the problem: ``on_trouble(name, message)`` for the log."""
         self._database = database
         self._on_fatal = on_fatal
+        self._on_trouble = on_trouble
         self._high_seq = 0
         self._marked = database.high_seq
         self._wake = threading.Event()
@@ -38,7 +42,8 @@ class Checkpointer:
         self._page_bytes = database.writer.execute("PRAGMA page_size").fetchone()[0]
         self._thread = threading.Thread(target=self._main, name="ringback-checkpoint", daemon=True)
         self.wal_bytes = 0  #: the log's length at the latest checkpoint
-        self.trouble: str | None = None  #: why the latest checkpoint or marker failed, if it did
+        self._marking = threading.Lock()
+        self._said: set[str] = set()  # troubles that last are said once
 
     def start(self) -> None:
         """Begin to serve."""
@@ -93,20 +98,28 @@ class Checkpointer:
         try:
             busy, pages, _ = db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         except sqlite3.Error as error:
-            self.trouble = f"checkpoint: {describe(error)}"
+            self._say("store.checkpoint_failed", describe(error))
             if judge(error, at_commit=False, still_open=True) is Consequence.FATAL:
-                self._on_fatal(self.trouble)
+                self._on_fatal(f"checkpoint: {describe(error)}")
             return True
-        self.trouble = None
+        self._said.discard("store.checkpoint_failed")
         self.wal_bytes = max(0, pages) * self._page_bytes
         return bool(busy)
 
     def mark(self, high_seq: int) -> None:
         """Let the marker say how far the database has come."""
-        if high_seq <= self._marked:
-            return
-        try:
-            self._database.mark(high_seq)
+        with self._marking:
+            if high_seq <= self._marked:
+                return
+            try:
+                self._database.mark(high_seq)
+            except OSError as error:
+                self._say("store.marker_failed", str(error))
+                return
             self._marked = high_seq
-        except OSError as error:
-            self.trouble = f"marker: {error}"
+            self._said.discard("store.marker_failed")
+
+    def _say(self, name: str, message: str) -> None:
+        if name not in self._said:
+            self._said.add(name)
+            self._on_trouble(name, message)

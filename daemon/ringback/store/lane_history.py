@@ -13,6 +13,9 @@ from ringback.store.ops import Task
 #: Deliveries of one chunk, about: an event's deliveries stay together.
 HISTORY_CHUNK_ROWS = 2048
 
+#: The same while the writer has little to do: nobody should wait long behind it.
+SMALL_CHUNK_ROWS = 256
+
 #: The tail that may stay unindexed while the writer has better things to do.
 HISTORY_LAG_ROWS = 16_384
 

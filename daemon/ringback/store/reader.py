@@ -105,6 +105,7 @@ class Reader:
             self._uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=CACHED_STATEMENTS
         )
         raw.execute("PRAGMA query_only = 1")
+        raw.execute("PRAGMA temp_store = MEMORY")
         raw.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         raw.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
         self._raw = raw

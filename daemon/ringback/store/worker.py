@@ -17,7 +17,7 @@ from ringback.store.database import Database
 from ringback.store.engine import KEPT, Engine
 from ringback.store.faults import describe
 from ringback.store.inbox import MAX_BATCH_ROWS, Entry, Inbox
-from ringback.store.lane_history import HISTORY_LAG_ROWS, Indexed, index_history
+from ringback.store.lane_history import HISTORY_CHUNK_ROWS, HISTORY_LAG_ROWS, SMALL_CHUNK_ROWS, Indexed, index_history
 from ringback.store.ops import STORAGE_FULL, UNKNOWN_OUTCOME, Accepted, AcceptEvent, Done, Failed, Result
 
 #: Nothing submitted for this long: time for the work that waits for quiet.
@@ -80,7 +80,7 @@ class Worker:
         self._clock = clock
         self._inbox = inbox
         self._engine = Engine(database.writer, database.high_seq)
-        self._checkpointer = Checkpointer(database, self._die)
+        self._checkpointer = Checkpointer(database, self._die, self._say)
         self._kept: deque[Entry] = deque()
         self._in_hand: Sequence[Entry] = ()  # taken and not yet answered: to be told should a bug strike
         self._next_retry = 0.0
@@ -88,6 +88,8 @@ class Worker:
         self._refusing = False  # the ballast is gone: events are refused unless there is room
         self._unindexed = 1  # deliveries the history index lacks; at start nobody knows
         self._log_bytes = 0  # written since the last checkpoint, about
+        self._unmarked = False  # the marker is behind
+        self._last_rows = 0  # of the latest batch: how busy it is
         self.commit_started: float | None = None
         self.full = False
 
@@ -136,7 +138,7 @@ class Worker:
     def _wait_s(self) -> float | None:
         if self._in_need:
             return max(0.0, min(RETRY_PAUSE_S, self._next_retry - self._clock.monotonic()))
-        return IDLE_S if self._unindexed or self._log_bytes else None
+        return IDLE_S if self._unindexed or self._unmarked else None
 
     def _tidy(self, *, idle: bool) -> None:
         """What keeps the house in order, between two batches."""
@@ -145,20 +147,24 @@ class Worker:
         if self._log_bytes >= CHECKPOINT_BYTES:
             self._log_bytes = 0
             self._checkpointer.kick(self._engine.high_seq)
-        elif idle and self._log_bytes:
-            self._log_bytes = 0
+        elif idle and self._unmarked:
+            self._unmarked = False
             self._checkpointer.mark(self._engine.high_seq)
         self._checkpointer.last_mile(self._database.writer)
 
     def _index(self) -> None:
-        result = self._engine.commit([index_history()])[0]
-        if isinstance(result, Indexed):
+        """One chunk: small while little is to do, so that nobody waits long behind it, else large and so cheaper."""
+        rows = min(HISTORY_CHUNK_ROWS, max(SMALL_CHUNK_ROWS, 2 * self._last_rows))
+        result = self._engine.commit([index_history(rows)])[0]
+        if self._engine.broken is not None:
+            self._give_up(self._engine.broken)
+        elif isinstance(result, Indexed):
             self._log_bytes += result.rows * LOG_BYTES_A_ROW
             self._unindexed = max(1, self._unindexed - result.rows) if result.more else 0
-            return
-        self._unindexed = 0  # the next event asks for it again
-        if isinstance(result, Failed):
-            self._loopside.post(self._loopside.trouble, "store.history_failed", result.message)
+        else:
+            self._unindexed = 0  # the next event asks for it again
+            if isinstance(result, Failed):
+                self._say("store.history_failed", result.message)
 
     # Committing.
 
@@ -180,6 +186,8 @@ class Worker:
             if isinstance(entry.op, AcceptEvent):
                 self._unindexed += len(entry.op.lanes)
         self._log_bytes += size + rows * LOG_BYTES_A_ROW
+        self._unmarked = True
+        self._last_rows = rows
         self._in_hand = ()
         # Before the answers, so that who hears one can see why.
         if self._engine.full is not None:
@@ -197,14 +205,14 @@ class Worker:
             self._give_up(engine.broken)
         elif engine.busy is not None:
             self._pause()
-            self._loopside.post(self._loopside.trouble, "store.busy", engine.busy)
+            self._say("store.busy", engine.busy)
 
     def _on_full(self, words: str) -> None:
         self._pause()
         self._full_since = self._clock.monotonic()
         if not self.full:
             self.full = True
-            self._loopside.post(self._loopside.trouble, "store.full", words)
+            self._say("store.full", words)
         if self._database.ballast.release():
             self._refusing = True
             self._next_retry = 0.0  # the space just freed is for what was kept
@@ -255,7 +263,7 @@ class Worker:
             self._refusing = not self._database.ballast.hold()
         if self.full and not self._refusing:
             self.full = False
-            self._loopside.post(self._loopside.trouble, "store.recovered", "events are taken again")
+            self._say("store.recovered", "events are taken again")
 
     def _refuse(self, entries: Iterable[Entry], failed: Failed) -> None:
         answers = [Answer(entry.done, failed, entry.rows, entry.size) for entry in entries]
@@ -279,6 +287,9 @@ class Worker:
         self._kept.clear()
         self._in_hand = ()
         self._die(reason)
+
+    def _say(self, name: str, message: str) -> None:
+        self._loopside.post(self._loopside.trouble, name, message)
 
     def _die(self, reason: str) -> None:
         self._engine.broken = self._engine.broken or reason

@@ -138,7 +138,7 @@ class Writer:
                 done(result)
             except Exception as error:  # noqa: BLE001 - one listener's bug must not cost the others their answers
                 self._report({"message": "a listener of the writer failed", "exception": error})
-        if self._callbacks[2] is not None:
+        if self._callbacks[2] is not None and stats.rows:
             self._callbacks[2](stats)
 
     def _report(self, context: dict[str, Any]) -> None:
