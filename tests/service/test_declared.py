@@ -48,7 +48,7 @@ def only(world):
 
 
 async def test_what_is_new_is_created_once(world):
-    """The same declaration twice makes one endpoint and the second time changes nothing, not even a generated secret."""
+    """The same declaration twice makes one endpoint and the second changes nothing, not even a generated secret."""
     table = {"name": "crm", "url": "https://CRM.example:443/hook", "events": ["stt.**"], "headers": {"X-Team": "a"}}
     assert await reconcile(world, table) == Reconciled(created=1)
     made = only(world)

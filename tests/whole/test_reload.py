@@ -1,0 +1,127 @@
+"""SIGHUP in the running daemon: settings and declared endpoints change, and no request is dropped for it."""
+
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from tests.harness.daemon import Daemon
+from tests.harness.receiver_client import ROOT, Receiver
+from tests.harness.waiting import wait_until
+
+pytestmark = pytest.mark.whole
+
+
+def reload(daemon: Daemon, event: str = "config.reloaded") -> dict[str, Any]:
+    """Reload and wait for the line that says what became of it."""
+    known = len(daemon.log_lines(event))
+    daemon.signal(signal.SIGHUP)
+    return daemon.wait_log(event, known + 1)[-1]
+
+
+def declare(daemon: Daemon, name: str, text: str) -> None:
+    """Put a file into endpoints.d."""
+    folder = daemon.config_path.parent / "endpoints.d"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.toml").write_text(f'[[endpoint]]\nname = "{name}"\n{text}\n')
+
+
+def test_what_is_in_flight_at_a_reload_finishes(daemon: Daemon, receiver: Receiver) -> None:
+    """Requests under way while policy, limits and diversion change are neither cut off nor made twice."""
+    daemon.start()
+    paths = [f"/hang/{number}" for number in range(5)]
+    for path in paths:
+        daemon.endpoint(receiver.url(path))
+    daemon.emit(id="a")
+    for path in paths:
+        receiver.wait_for(path, open_=1)
+    with daemon.events() as producer:
+        assert producer.ask({"type": "a.b", "data": {}, "tenant": "other"})["ok"]
+        daemon.configure(
+            {
+                "delivery": {"concurrency": 100, "timeout_s": 20, "divert_to": receiver.url("/ok/staging")},
+                "egress": {"deny_networks": ["192.0.2.0/24"]},
+                "log": {"level": "debug"},
+            }
+        )
+        line = reload(daemon)
+        assert producer.ask({"type": "a.b", "data": {}, "tenant": "other"})["ok"], "the connection lives on"
+    assert line["needs_restart"] == []
+    assert line["changed"] == [
+        "delivery.concurrency",
+        "delivery.divert_to",
+        "delivery.timeout_s",
+        "egress.deny_networks",
+        "log.level",
+    ]
+    receiver.release()
+    wait_until(lambda: len(daemon.deliveries(event="a", status="succeeded")) == 5, 30, lambda: str(daemon.deliveries()))
+    daemon.emit(id="later")
+    receiver.wait_for("/ok/staging", requests=5)
+    assert [receiver.path(path)["requests"] for path in paths] == [1] * 5
+    assert daemon.wait_log("event.accepted")
+
+
+def test_a_change_of_policy_holds_for_connections_that_are_open(daemon: Daemon, receiver: Receiver) -> None:
+    """Once an address is forbidden nothing goes there, kept-alive connection or not; allowed again, it does."""
+    daemon.start()
+    daemon.endpoint(receiver.url("/ok/a"))
+    daemon.emit(id="before")
+    receiver.wait_for("/ok/a", ids=1)
+    daemon.configure({"egress": {"allow_networks": []}})
+    assert reload(daemon)["changed"] == ["egress.allow_networks"]
+    daemon.emit(id="forbidden")
+    assert daemon.wait_status("forbidden", "dead")["attempts"][0]["outcome"] == "egress_denied"
+    daemon.configure({"egress": {"allow_networks": ["127.0.0.0/8"]}})
+    reload(daemon)
+    daemon.emit(id="after")
+    receiver.wait_for("/ok/a", ids=2)
+    assert set(receiver.seen("/ok/a")) == {"before", "after"}
+
+
+def test_declared_endpoints_live_and_go_with_their_files(daemon: Daemon, receiver: Receiver) -> None:
+    """Delivered to from the first start on, changed by a reload, held while undeclared, delivered once it is back."""
+    declare(daemon, "crm", f'url = "{receiver.url("/ok/a")}"')
+    daemon.start()
+    assert daemon.emit(id="a")["deliveries"] == 1
+    receiver.wait_for("/ok/a", ids=1)
+    (endpoint,) = daemon.get("/api/v1/endpoints?name=crm")["data"]
+    assert endpoint["declared"] is True
+    assert daemon.api("PATCH", f"/api/v1/endpoints/{endpoint['id']}", {"concurrency": 1})[0] == 409
+    assert daemon.api("DELETE", f"/api/v1/endpoints/{endpoint['id']}")[0] == 409
+    (daemon.config_path.parent / "endpoints.d" / "crm.toml").unlink()
+    assert reload(daemon)["endpoints_undeclared"] == 1
+    daemon.emit(id="b")
+    assert daemon.delivery_of("b")["status"] == "held"
+    declare(daemon, "crm", f'url = "{receiver.url("/ok/b")}"\nconcurrency = 2')
+    assert reload(daemon)["endpoints_changed"] == 1
+    receiver.wait_for("/ok/b", ids=1)
+    assert set(receiver.seen("/ok/b")) == {"b"}
+
+
+def test_a_bad_configuration_is_refused_and_the_daemon_goes_on(daemon: Daemon, receiver: Receiver) -> None:
+    """Each problem is logged, nothing changes; the same problems end a check and a start with 78."""
+    daemon.start()
+    daemon.endpoint(receiver.url("/ok/a"))
+    daemon.configure({"delivery": {"timeout_s": 0}})
+    declare(daemon, "bad", 'url = "https://10.0.0.1/"')
+    line = reload(daemon, "config.rejected")
+    assert line["count"] == 1, "the settings are judged before the endpoints"
+    daemon.emit(id="a")
+    receiver.wait_for("/ok/a", ids=1)
+    daemon.configure({"delivery": {"timeout_s": 1}})
+    assert "10.0.0.1" in reload(daemon, "config.rejected")["problems"][0]
+    check = subprocess.run(
+        [sys.executable, "-m", "ringback", "config", "check", "--config", str(daemon.config_path)],
+        cwd=ROOT,
+        env=os.environ | {"RINGBACK_CONFIG": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (check.returncode, "endpoints.d/bad.toml: endpoint.0.url" in check.stderr) == (78, True)
+    assert daemon.term() == 0
+    daemon.spawn()
+    assert daemon.wait() == 78
