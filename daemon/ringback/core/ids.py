@@ -1,6 +1,7 @@
-"""A delivery's id, computed from what it is instead of stored.
+"""Ids that are computed from what they stand for instead of stored.
 
-Role: fold (accepted_at_ms, event number, lane) into a well-formed UUIDv7 and take it apart again.
+Role: fold (accepted_at_ms, event number, lane) into a delivery's id, a well-formed UUIDv7, and take it apart again;
+make the UUIDs that formats want of ids that are none.
 Rules: one to one; ids sort as the triple does; the layout is for ever, since customers keep these ids.
 Must not know: the database, nor whether such a delivery exists.
 
@@ -9,10 +10,16 @@ number (42 bits) and then the lane (32 bits).
 """
 
 import re
+from functools import lru_cache
+from uuid import UUID, uuid5
 
 MAX_TIME_BITS = 48
 MAX_SEQ_BITS = 42
 MAX_LANE_BITS = 32
+
+#: Under which ids that aren't UUIDs become some; for ever, since receivers keep them.
+_NAMESPACE = UUID("5d0f6f3e-6c1b-5d0a-9f43-0d7c5a5e2b11")
+_TENANTS_REMEMBERED = 1024
 
 _LOW_BITS = 62
 _VERSION = 7 << 76
@@ -49,3 +56,18 @@ def parse_delivery_id(text: str) -> tuple[int, int, int] | None:
 def is_uuid(text: str) -> bool:
     """Whether it is a UUID of any version in its usual form, in either case."""
     return _FORM.fullmatch(text) is not None
+
+
+@lru_cache(maxsize=_TENANTS_REMEMBERED)
+def _namespace(tenant: str) -> UUID:
+    return uuid5(_NAMESPACE, tenant)
+
+
+def uuid_of(tenant: str, event_id: str) -> str:
+    """An event's id where a format wants a UUID: itself if it is one, else UUIDv5 of tenant and id."""
+    return event_id if is_uuid(event_id) else str(uuid5(_namespace(tenant), event_id))
+
+
+def derived(delivery: str, purpose: str) -> str:
+    """A second UUID for a delivery, the same on every attempt: UUIDv5 of its id and a word."""
+    return str(uuid5(UUID(delivery), purpose))
