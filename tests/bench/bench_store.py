@@ -1,7 +1,7 @@
 """The store alone: ``python -m tests.bench.bench_store [--quick]``. Two noisy cores: ratios count.
 
-Rows: deliveries a second (accept + finish of each) at fan-out 1 and 10, with the loop idle and saturated; the latency of a
-batch of one; a refill from a lane that owes a million; how long the log gets.
+Rows: deliveries a second (accept + finish of each) at fan-out 1 and 10, with the loop idle and saturated; the latency
+of a batch of one; a refill from a lane that owes a million; how long the log gets.
 """
 
 import argparse
@@ -14,8 +14,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Self
 
 import uvloop
+
 from ringback.core.lifecycle import succeeded
 from ringback.core.model import AttemptRecord, Event, Peer
 from ringback.kit.clock import SystemClock
@@ -54,7 +56,7 @@ class Bench:
         if len(self.commits) % 16 == 0:
             self.wal_max = max(self.wal_max, self.database.wal_path.stat().st_size)
 
-    async def __aenter__(self) -> "Bench":
+    async def __aenter__(self) -> Self:
         await self.writer.start()
         await self.reader.open()
         return self
@@ -114,6 +116,7 @@ async def saturate(stop: asyncio.Event) -> None:
 
 
 async def throughput(events: int, fan_out: int, window: int, *, saturated: bool) -> None:
+    """Closed loop: a window of deliveries under way."""
     async with Bench() as bench:
         stop = asyncio.Event()
         task = asyncio.ensure_future(saturate(stop)) if saturated else None
@@ -123,15 +126,16 @@ async def throughput(events: int, fan_out: int, window: int, *, saturated: bool)
             await task
         ms = sorted(1000 * s for s in bench.commits)
         loop = "saturated" if saturated else "idle"
+        commit = f"p50 {statistics.median(ms):6.2f} p99 {ms[int(len(ms) * 0.99)]:7.2f} max {ms[-1]:7.2f} ms"
         print(
-            f"fan-out {fan_out:3} window {window:5} loop {loop:9} {rate:9.0f} dlv/s   commit p50 {statistics.median(ms):6.2f}"
-            f" p99 {ms[int(len(ms) * 0.99)]:7.2f} max {ms[-1]:7.2f} ms   rows/commit {statistics.mean(bench.rows):6.0f}"
-            f"   log max {bench.wal_max / 2**20:5.0f} MiB",
+            f"fan-out {fan_out:3} window {window:5} loop {loop:9} {rate:9.0f} dlv/s   commit {commit}"
+            f"   rows/commit {statistics.mean(bench.rows):6.0f}   log max {bench.wal_max / 2**20:5.0f} MiB",
             flush=True,
         )
 
 
 async def single(count: int) -> None:
+    """One event at a time: what a lone producer waits."""
     async with Bench() as bench:
         times = []
         for number in range(count):
@@ -145,6 +149,7 @@ async def single(count: int) -> None:
 
 
 async def deep_lane(count: int) -> None:
+    """Refills from a lane that owes very much."""
     async with Bench() as bench:
         db = bench.database.connect()
         db.execute("BEGIN")
@@ -161,15 +166,15 @@ async def deep_lane(count: int) -> None:
             (refill,) = await bench.queue.refill([Ask(1, 64, 64)], NOW_MS + turn * 1000)
             times.append(time.perf_counter() - began)
             assert len(refill.items) >= 64
-        print(
-            f"refill of 64 + 64 from a lane of {count}: p50 {1000 * statistics.median(times):.2f} max {1000 * max(times):.2f} ms"
-        )
+        figures = f"p50 {1000 * statistics.median(times):.2f} max {1000 * max(times):.2f} ms"
+        print(f"refill of 64 + 64 from a lane of {count}: {figures}")
         began = time.perf_counter()
         await bench.queue.refill([Ask(1, 64, 64)] * 64, NOW_MS)
         print(f"the same for 64 lanes in one statement: {1000 * (time.perf_counter() - began):.2f} ms")
 
 
 async def many_lanes() -> None:
+    """What a start reads; what attempts load."""
     async with Bench() as bench:
         for number in range(20):
             event = Event(f"e{number}", "acme", "a.b", DATA, NOW_MS, DIGEST)
@@ -184,6 +189,7 @@ async def many_lanes() -> None:
 
 
 async def main(*, quick: bool) -> None:
+    """The table."""
     scale = 5 if quick else 1
     await single(2000 // scale)
     for saturated in (False, True):
