@@ -115,6 +115,7 @@ async def assemble(
         intake=intake,
         dispatch=dispatch,
         tokens=Tokens(writer, clock, chance, await tokens.load(pool)),
+        verify=verify,
         clock=clock,
         ready=ready,
         max_event_bytes=settings.ingest.max_event_bytes,

@@ -18,12 +18,14 @@ from ringback.api.deps import Deps
 from ringback.core.egress import parse_policy
 from ringback.core.events import EventLimits
 from ringback.core.lifecycle import succeeded
-from ringback.core.model import AttemptInfo, AttemptRecord, Transition
+from ringback.core.model import AttemptInfo, AttemptRecord, Outcome, OutcomeKind, Request, Transition
 from ringback.kit.clock import SystemChance, SystemClock
+from ringback.kit.wake import run_turns
 from ringback.service.endpoints import EndpointDefaults, Endpoints
 from ringback.service.intake import Intake
 from ringback.service.rendering import digest_of
 from ringback.service.tokens import Tokens
+from ringback.service.verify import Us, Verify
 from ringback.store.database import open_state
 from ringback.store.endpoints import EndpointReads
 from ringback.store.history import HistoryReads
@@ -59,6 +61,10 @@ class Flights:
 
     def accepted(self, seq: int, event: Any, lanes: tuple[int, ...], accepted_at_ms: int) -> None:
         self.owed += [(seq, lane) for lane in lanes]
+
+
+#: Who the handshakes say we are.
+US = Us("us.example.com", "https://us.example.com")
 
 
 class Parts:
@@ -116,6 +122,12 @@ class Parts:
             chance=chance,
             limits=limits,
         )
+        self.challenges: list[Request] = []
+        verify = Verify(endpoints=self.endpoints, sender=self, clock=clock, chance=chance, us=US)
+        self.endpoints.on_change(verify.changed)
+        turns = asyncio.create_task(run_turns(verify.turn, clock, verify.wake))
+        self._stack.push_async_callback(verify.stop)
+        self._stack.callback(turns.cancel)
         self.deps = Deps(
             endpoints=self.endpoints,
             reads=HistoryReads(reader),
@@ -124,6 +136,7 @@ class Parts:
             intake=self.intake,
             dispatch=self.flights,
             tokens=Tokens(self.writer, clock, chance),
+            verify=verify,
             clock=clock,
             ready=lambda: self.state,
             max_event_bytes=MAX_EVENT_BYTES,
@@ -133,6 +146,11 @@ class Parts:
         self.events = EventsServer(self.intake, SocketLimits())
         await self.events.start(self.events_path, 0o600, None)
         self._stack.push_async_callback(self.events.stop, 1.0)
+
+    async def send(self, request: Request, _timeout_s: float) -> Outcome:
+        """The network of handshakes: every receiver answers 200 and nothing else."""
+        self.challenges.append(request)
+        return Outcome(OutcomeKind.RESPONSE, status=200)
 
     async def _resolve(self, host: str) -> list[str]:
         return ["8.8.8.8"] if host.endswith("example.com") else []

@@ -13,6 +13,7 @@ from ringback.core.model import Peer
 from ringback.kit.clock import Clock
 from ringback.service.endpoints import Endpoints
 from ringback.service.tokens import Tokens
+from ringback.service.verify import Verify
 from ringback.store.endpoints import EndpointReads
 from ringback.store.history import HistoryReads
 from ringback.store.writer import Writer
@@ -64,6 +65,7 @@ class Deps:
     intake: TakesLines
     dispatch: HoldsFlights
     tokens: Tokens
+    verify: Verify
     clock: Clock
     ready: Callable[[], str]
     max_event_bytes: int = 1_048_576

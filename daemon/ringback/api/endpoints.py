@@ -94,6 +94,11 @@ async def pause(request: web.Request) -> web.Response:
     return await _verb(request, deps_of(request).endpoints.pause)
 
 
+async def challenge(request: web.Request) -> web.Response:
+    """202 with the endpoint; the handshake runs beside it."""
+    return await _verb(request, deps_of(request).verify.challenge)
+
+
 async def resume(request: web.Request) -> web.Response:
     """202 with the endpoint."""
     return await _verb(request, deps_of(request).endpoints.resume)
@@ -131,11 +136,12 @@ def view(deps: Deps, endpoint: Endpoint, *, reveal: bool = False) -> dict[str, A
         "status": endpoint.status,
         "status_reason": endpoint.status_reason,
         "concurrency": endpoint.concurrency,
-        "rate_limit": None,
+        "rate_limit": msgspec.structs.asdict(endpoint.rate_limit) if endpoint.rate_limit else None,
         "ordering": "none",
         "timeout_s": endpoint.timeout_s,
         "retry": _retry(endpoint.retry),
         "handshake": endpoint.handshake,
+        "proof": _proof(endpoint),
         "tls_verify": endpoint.tls_verify,
         "headers": endpoint.headers if reveal else _masked(endpoint, endpoint.headers),
         "options": endpoint.options if reveal else _masked_options(endpoint),
@@ -150,6 +156,16 @@ def view(deps: Deps, endpoint: Endpoint, *, reveal: bool = False) -> dict[str, A
             "retry": _retry(effective.retry),
         },
     }
+
+
+def _proof(endpoint: Endpoint) -> dict[str, Any] | None:
+    """What its handshake left; null if it was never proved by one."""
+    proof = endpoint.proof
+    if proof is None:
+        return None
+    times = {"proved_at": proof.proved_at_ms, "renew_at": proof.renew_at_ms, "consent_until": proof.consent_until_ms}
+    shown: dict[str, Any] = {name: None if at_ms is None else rfc3339(at_ms) for name, at_ms in times.items()}
+    return shown | {"allowed_per_min": proof.per_min}
 
 
 def _retry(policy: Any) -> dict[str, Any] | None:

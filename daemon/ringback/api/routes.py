@@ -8,7 +8,7 @@ Must not know: what any call does.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ringback.api import deliveries, delivery_pages, endpoints, events, health, submit, tokens
+from ringback.api import deliveries, delivery_pages, endpoints, events, handshakes, health, submit, tokens
 from ringback.api.access import Rule
 from ringback.api.problems import Handler
 from ringback.api.reading import Parse
@@ -34,6 +34,7 @@ class Route:
 
 
 _ONE = "/api/v1/endpoints/{id}"
+_CONSENT = "/api/v1/handshakes/{token}"
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/healthz", health.healthz, Rule.OPEN, "Whether the loop turns", gives="Health"),
@@ -86,6 +87,9 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("POST", _ONE + "/pause", endpoints.pause, Rule.TENANT, "Hold what it is owed", 202, "Endpoint"),
     Route("POST", _ONE + "/resume", endpoints.resume, Rule.TENANT, "Send to it again", 202, "Endpoint"),
+    Route("POST", _ONE + "/challenge", endpoints.challenge, Rule.TENANT, "Have it prove itself now", 202, "Endpoint"),
+    Route("GET", _CONSENT, handshakes.consent, Rule.OPEN, "A receiver consents, by its token", gives="Consent"),
+    Route("POST", _CONSENT, handshakes.consent, Rule.OPEN, "A receiver consents, by its token", gives="Consent"),
     Route(
         "POST",
         "/api/v1/events",
@@ -173,7 +177,6 @@ ROUTES: tuple[Route, ...] = (
 
 #: Named in CONTRACT, not built: 501 rather than 404, so that a caller knows it isn't a typo.
 UNBUILT = (
-    ("POST", "/api/v1/endpoints/{id}/challenge"),
     ("POST", "/api/v1/endpoints/{id}/ping"),
     ("POST", "/api/v1/endpoints/{id}/test"),
     ("POST", "/api/v1/endpoints/{id}/rotate-secret"),

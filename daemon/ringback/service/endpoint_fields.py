@@ -32,7 +32,6 @@ MIN_TIMEOUT_S = 0.1
 MAX_TIMEOUT_S = 600.0
 
 #: Named in CONTRACT, not built: refused as such, not as unknown.
-UNBUILT_HANDSHAKES: frozenset[str] = frozenset()
 UNBUILT_ORDERINGS = frozenset({"key", "strict"})
 BUILT_HANDSHAKES = (*sorted(UNASKED_HANDSHAKES), *KINDS)
 
@@ -212,7 +211,7 @@ def _unbuilt(fields: EndpointFields) -> list[Problem]:
     problems = []
     for name, value, built, unbuilt in (
         ("ordering", fields.ordering, ("none",), UNBUILT_ORDERINGS),
-        ("handshake", fields.handshake, BUILT_HANDSHAKES, UNBUILT_HANDSHAKES),
+        ("handshake", fields.handshake, BUILT_HANDSHAKES, frozenset()),
     ):
         if value in unbuilt:
             problems.append(Problem((name,), f"{value} is not supported yet", "not_supported"))

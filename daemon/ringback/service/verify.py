@@ -139,12 +139,7 @@ class Verify:
             return Refusal("conflict", f"its handshake is {endpoint.handshake}, which asks nothing")
         if self._diverted:
             return Refusal("conflict", "delivery.divert_to is set: the answer would not be the receiver's")
-        done = await self._endpoints.change(endpoint_id, self._challenged)
-        if isinstance(done, Changed):
-            run = self._runs.get(done.endpoint.lane)
-            if run is None or run.state.phase is not Phase.ASKED:
-                self._start(done.endpoint, State(done.endpoint.handshake), anew=True)
-        return done
+        return await self._endpoints.change(endpoint_id, self._challenged)
 
     async def consent(self, token: str, allowed: str, rate: str) -> Changed | Refusal:
         """A receiver called back: ``allowed`` and ``rate`` are its headers' words. Raises StoreError."""
@@ -284,8 +279,14 @@ class Verify:
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _challenged(self, endpoint: Endpoint) -> Endpoint | Refusal:
+        """A challenge by hand: put under way here, before any listener is told, so that it is one and not two."""
         moved = endpoint_state.apply(endpoint, EndpointEvent.CHALLENGED, now_ms=self._clock.now_ms())
-        return Refusal(moved.code, moved.message) if isinstance(moved, endpoint_state.Refused) else moved
+        if isinstance(moved, endpoint_state.Refused):
+            return Refusal(moved.code, moved.message)
+        run = self._runs.get(endpoint.lane)
+        if run is None or run.key != key_of(endpoint) or run.state.phase is not Phase.ASKED:
+            self._start(moved, State(moved.handshake), anew=True)
+        return moved
 
     def _challenge(self, endpoint: Endpoint) -> Challenge:
         now_ms = self._clock.now_ms()
