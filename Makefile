@@ -77,6 +77,7 @@ install:  ## the daemon and its units below PREFIX (/usr/local), staged in DESTD
 	    >"$(DESTDIR)$(UNITDIR)/$$unit" && chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit" || exit 1; done
 	install -m 644 systemd/ringback.sysusers "$(DESTDIR)$(PREFIX)/lib/sysusers.d/ringback.conf"
 	install -m 644 systemd/ringback.tmpfiles "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/ringback.conf"
+	install -m 644 config/endpoints.d/crm.toml.example "$(DESTDIR)$(SYSCONFDIR)/ringback/endpoints.d/crm.toml.example"
 	test -e "$(DESTDIR)$(SYSCONFDIR)/ringback/ringback.toml" || \
 	  install -m 644 config/ringback.toml "$(DESTDIR)$(SYSCONFDIR)/ringback/ringback.toml"
 

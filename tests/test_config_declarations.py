@@ -1,9 +1,12 @@
 """Declared endpoints as files: where they are found, whose secret is read from where, and every problem at once."""
 
+from pathlib import Path
+
 import pytest
 
 from ringback.config import ConfigError, load, load_all
 from ringback.config.declarations import MAX_FILES, MAX_SECRET_BYTES
+from ringback.service.reload import judge_all
 
 HOME = {"HOME": "/home/ada"}
 
@@ -99,6 +102,14 @@ def test_a_client_of_the_daemon_does_not_read_declarations(main):
     """Whoever only looks for the socket need not be able to read the secrets."""
     main.write_text('[[endpoint]]\nsecret_file = "/nonexistent/secret"\n')
     assert load(str(main), HOME, 1000).delivery.concurrency == 512
+
+
+def test_the_shipped_example_is_good(main):
+    """The example that is installed beside the configuration is a declaration the API would take."""
+    example = Path(__file__).parent.parent / "config" / "endpoints.d" / "crm.toml.example"
+    (main.parent / "endpoints.d" / "crm.toml").write_text(example.read_text())
+    (wanted,) = judge_all(load_all(str(main), HOME, 1000))
+    assert (wanted.tenant, wanted.name) == ("default", "crm")
 
 
 def test_the_number_of_files_is_bounded(main):
