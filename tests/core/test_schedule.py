@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from ringback.core.lane import LANE_WINDOW, WEAK_WINDOW, Rank
-from ringback.core.model import Owed, Phase
+from ringback.core.model import Owed, Phase, RateLimit
 from ringback.core.schedule import SUSPECT_AFTER_S, Board, Limits
 from ringback.core.window import Signal, Window
 
@@ -393,3 +393,56 @@ def test_a_start_costs_the_same_with_many_lanes(lanes):
     board._turns._next_lane = counting
     started = start_all(board)
     assert looked <= 2 * len(started) + 1
+
+
+def test_failing_lanes_that_wait_for_a_slot_ask_for_no_turn():
+    """While dead endpoints hold all that failing lanes may hold, no timer is set for the rest: it would spin."""
+    board = Board(Limits(slots=16))
+    for number in range(20):
+        lane = board.lane(number, "t", 8)
+        lane.window = Window(1.0, 3, proved=True)
+        fill(board, lane, 2, first=number * 10)
+    started = start_all(board, 5.0)
+    assert len(started) == 4
+    assert board.wake_in_s(5.0) is None
+    board.ended(started[0], Signal.FAILURE, 6.0)
+    assert board.start(6.0) is not None
+
+
+def test_nothing_is_timed_while_too_many_results_are_unwritten():
+    """When results wait for the disk only their commit brings a turn, and it says so."""
+    board = Board(Limits(uncommitted=1))
+    lane = board.lane(1, "t", 8, (RateLimit(1, 10.0),))
+    fill(board, lane, 2)
+    started = start_all(board)
+    board.ended(started[0], Signal.FAILURE, 1.0)
+    assert board.start(20.0) is None
+    assert board.wake_in_s(20.0) is None
+    assert board.settled(started[0])
+    assert board.start(20.0) is not None
+
+
+def test_what_is_withheld_neither_starts_nor_comes_back_by_a_refill():
+    """A delivery whose row will change now leaves its lane, and a refill that read the old row is ignored."""
+    board = Board(Limits())
+    lane = proved(board, 1)
+    fill(board, lane, 2)
+    lane.overflowed = True
+    board.begin_refill(lane, 0)
+    board.withhold(lane, 2)
+    board.end_refill(lane, [owed(1, 2)], 0, more_fresh=False, next_timed_ms=None)
+    assert [one.item.event for one in start_all(board)] == [1]
+    assert board.items == 0
+
+
+def test_what_is_given_back_is_asked_for_again():
+    """After the row has changed, or not, the table decides anew whether it is owed."""
+    board = Board(Limits())
+    lane = proved(board, 1)
+    fill(board, lane, 1)
+    board.withhold(lane, 1)
+    board.give_back(lane, 1)
+    fresh, _ = board.begin_refill(lane, 0)
+    assert fresh > 0
+    board.end_refill(lane, [owed(1, 1)], 0, more_fresh=False, next_timed_ms=None)
+    assert [one.item.event for one in start_all(board)] == [1]

@@ -184,10 +184,30 @@ class Board:
             self.items -= lane.trim()
         self._turns.queue(lane)
 
-    def settled(self, started: Started) -> None:
-        """The result of an ended attempt is committed, or never will be: a refill may name this event again."""
+    def settled(self, started: Started) -> bool:
+        """The result of an ended attempt is committed, or never will be: a refill may name this event again.
+
+        True if it was one of so many that nothing could start: then something may now.
+        """
+        stalled = self.uncommitted >= self.limits.uncommitted
         self.uncommitted -= 1
         started.lane.known.discard(started.item.event)
+        return stalled
+
+    def withhold(self, lane: Lane, event: int) -> None:
+        """Let an event that is not in flight not be started, nor brought by a refill, until ``give_back``."""
+        for queue in (lane.fresh, lane.timed):
+            for item in [item for item in queue if item.event == event]:
+                queue.remove(item)
+                self.items -= 1
+        lane.known.add(event)
+        if lane.refilling is not None:
+            lane.refilling.add(event)
+
+    def give_back(self, lane: Lane, event: int) -> None:
+        """Whatever the table says of that event counts again."""
+        lane.known.discard(event)
+        self.look_again(lane)
 
     # -- what the dispatcher asks ------------------------------------------------------------------------------------
 
@@ -208,10 +228,10 @@ class Board:
 
     def wake_in_s(self, now_s: float) -> float | None:
         """Seconds until time alone could let something start (the failing lanes' pace, a rate's token), or None."""
-        if self.in_flight >= self.limits.slots:
+        if self.in_flight >= self.limits.slots or self.uncommitted >= self.limits.uncommitted:
             return None
         waits = []
-        if self._turns.rings[FAILING]:
+        if self._turns.rings[FAILING] and self._has_room(FAILING):  # without room no time helps: it would spin
             rate_s = self.limits.failing_starts_per_s
             waits.append((1.0 - self._pace - (now_s - self._pace_at_s) * rate_s) / rate_s)
         if (token_s := self._turns.next_s()) is not None:
@@ -246,7 +266,18 @@ class Board:
         return True
 
     def _admits(self, group: int, now_s: float) -> bool:
-        """Whether the group as a whole may hold one more, in slots, bytes and pace."""
+        """Whether the group as a whole may start one more, by its room and its pace."""
+        if not self._has_room(group):
+            return False
+        if group == FAILING:
+            rate = self.limits.failing_starts_per_s
+            self._pace = min(rate, self._pace + (now_s - self._pace_at_s) * rate)
+            self._pace_at_s = now_s
+            return self._pace >= 1.0
+        return True
+
+    def _has_room(self, group: int) -> bool:
+        """Whether the group as a whole may hold one more, in slots and bytes."""
         slots, room = self.limits.slots, self.limits.body_bytes
         if self.bytes >= room:
             return False
@@ -255,12 +286,8 @@ class Board:
         if self.in_flight >= slots - self._reserve():
             return False
         if group == FAILING:
-            rate = self.limits.failing_starts_per_s
-            self._pace = min(rate, self._pace + (now_s - self._pace_at_s) * rate)
-            self._pace_at_s = now_s
             held, weight = self._slots[Rank.FAILING], self._bytes[Rank.FAILING]
-            quarter_full = held >= max(1, slots // 4) or weight >= max(1, room // 4)
-            if quarter_full or self._pace < 1.0:
+            if held >= max(1, slots // 4) or weight >= max(1, room // 4):
                 return False
         weak_slots = self._slots[Rank.FAILING] + self._slots[Rank.UNPROVED]
         weak_bytes = self._bytes[Rank.FAILING] + self._bytes[Rank.UNPROVED]

@@ -151,6 +151,19 @@ class Dispatch:
             self.board.look_again(lane)
             self._nudge()
 
+    def withhold(self, event: int, number: int) -> None:
+        """Start no attempt of this delivery, which is not in flight, until ``give_back``: its row will change now."""
+        lane = self._lane_of(number)
+        if lane is not None:
+            self.board.withhold(lane, event)
+
+    def give_back(self, event: int, number: int) -> None:
+        """The row of a withheld delivery has changed, or stays as it was: the table says what is owed."""
+        lane = self._lane_of(number)
+        if lane is not None and (event, number) not in self._unsettled:  # else its attempt's end gives it back
+            self.board.give_back(lane, event)
+            self._nudge()
+
     def limit(self, limits: Limits) -> None:
         """Start by these limits from here on; what is in flight beyond them ends by itself."""
         self.board.limits = limits
@@ -278,6 +291,7 @@ class Dispatch:
                 _log.error("delivery.unrecorded", event_id=body.event.id, endpoint_id=endpoint.id, error=result.message)
                 self._tasks.pop((item.event, item.lane), None)
                 self.board.uncommitted -= 1  # its id stays known: what can't be recorded must not be sent in a loop
+                self.wake.wake()
                 return
             self._settle(started)
             if isinstance(result, Failed):
@@ -293,7 +307,8 @@ class Dispatch:
 
     def _settle(self, started: Started) -> None:
         self._unsettled.discard((started.item.event, started.item.lane))
-        self.board.settled(started)
+        if self.board.settled(started):
+            self.wake.wake()
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
