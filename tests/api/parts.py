@@ -48,6 +48,7 @@ class Flights:
     def __init__(self) -> None:
         self.flying: set[tuple[int, int]] = set()
         self.kicked: list[int] = []
+        self.withheld: set[tuple[int, int]] = set()
         self.owed: list[tuple[int, int]] = []
 
     def in_flight(self) -> frozenset[tuple[int, int]]:
@@ -56,7 +57,11 @@ class Flights:
     def is_in_flight(self, event: int, lane: int) -> bool:
         return (event, lane) in self.flying
 
-    def kick(self, lane: int) -> None:
+    def withhold(self, event: int, lane: int) -> None:
+        self.withheld.add((event, lane))
+
+    def give_back(self, event: int, lane: int) -> None:
+        self.withheld.remove((event, lane))
         self.kicked.append(lane)
 
     def accepted(self, seq: int, event: Any, lanes: tuple[int, ...], accepted_at_ms: int) -> None:

@@ -163,3 +163,16 @@ def test_a_denied_address_is_dead_at_once_and_never_called(daemon: Daemon, recei
     daemon.wait_log("egress.denied")
     status, problem = daemon.api("POST", "/api/v1/endpoints", {"url": receiver.url("/ok/b")})
     assert status == 422, problem
+
+
+def test_what_is_cancelled_is_not_sent_although_it_waits_in_memory(daemon: Daemon, receiver: Receiver) -> None:
+    """A 202 to a cancel means no request is made for it, also when its turn was about to come."""
+    daemon.start()
+    daemon.endpoint(receiver.url("/slow/300/a"), concurrency=1)
+    for event in ("first", "second", "third"):
+        daemon.emit(id=event)
+    delivery = daemon.get("/api/v1/deliveries?event=second")["data"][0]
+    assert daemon.api("POST", f"/api/v1/deliveries/{delivery['id']}/cancel")[0] == 202
+    daemon.wait_status("third", "succeeded")
+    assert "second" not in receiver.seen("/slow/300/a")
+    assert daemon.get(f"/api/v1/deliveries/{delivery['id']}")["status"] == "cancelled"

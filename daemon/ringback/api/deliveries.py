@@ -59,9 +59,13 @@ async def _move(request: web.Request, transition: Transition, status: str) -> we
         return problem("conflict", "its endpoint was deleted")
     if not transition.reopen and found.state is not DeliveryState.PENDING:
         return problem("conflict", f"the delivery is {found.state.name.lower()} already")
-    if not await deps.writer.run(Finish(lane, event, transition)):
+    deps.dispatch.withhold(event, lane)  # else what waits in memory would be sent although it is cancelled
+    try:
+        applied = await deps.writer.run(Finish(lane, event, transition))
+    finally:
+        deps.dispatch.give_back(event, lane)
+    if not applied:
         return problem("conflict", "the delivery changed meanwhile; look at it again")
-    deps.dispatch.kick(lane)
     return answer({"id": request.match_info["id"], "status": status}, 202)
 
 

@@ -45,8 +45,12 @@ class HoldsFlights(Protocol):
         """Whether an attempt is being made for it now."""
         ...
 
-    def kick(self, lane: int) -> None:
-        """Look at this lane's rows again: something changed."""
+    def withhold(self, event: int, lane: int) -> None:
+        """Start no attempt of this delivery, which is not in flight, until ``give_back``."""
+        ...
+
+    def give_back(self, event: int, lane: int) -> None:
+        """Its row has changed, or stays as it was: look at the lane's rows again."""
         ...
 
 
