@@ -1,5 +1,6 @@
 """What every test folder shares: the ``--long`` switch, the harness's fixtures, and a check for left-over processes."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,11 @@ def long(request: pytest.FixtureRequest) -> bool:
 
 def children() -> set[str]:
     """The ids of this process's children, zombies too."""
-    return {pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
+    found: set[str] = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+            found.update(path.read_text().split())
+    return found
 
 
 @pytest.fixture(autouse=True)

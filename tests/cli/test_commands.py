@@ -111,6 +111,18 @@ def test_names_in_two_tenants_need_the_tenant(cli) -> None:
     assert json.loads(cli("endpoint", "show", "crm", "--tenant", "b", "--json").stdout)["tenant"] == "b"
 
 
+def test_a_handshake_and_a_rate_can_be_said_and_a_challenge_asked(cli) -> None:
+    """--handshake makes it pending, challenge says what it is then; a rate that can't be read is a usage error."""
+    made = cli("endpoint", "add", "https://a.example.com/", "--name", "crm", "--handshake", "graph",
+               "--rate-limit", "100/60", "--json")  # fmt: skip
+    told = json.loads(made.stdout)
+    assert (told["status"], told["rate_limit"]) == ("pending", {"requests": 100, "per_s": 60.0})
+    assert cli("endpoint", "challenge", "crm").stdout == "crm is pending\n"
+    cli("endpoint", "add", "https://a.example.com/", "--name", "plain")
+    assert cli("endpoint", "challenge", "plain").exit_code == 5
+    assert cli("endpoint", "add", "https://a.example.com/", "--rate-limit", "fast").exit_code == 2
+
+
 def test_pause_resume_remove(cli) -> None:
     """The verbs by name, each telling what is the case now."""
     cli("endpoint", "add", "https://a.example.com/", "--name", "crm")

@@ -15,6 +15,16 @@ from ringback.cli.lists import endpoint_id, fetch, limit_option
 PATH = "/api/v1/endpoints"
 
 
+def _rate_limit(_context: click.Context, _option: click.Parameter, text: str | None) -> dict[str, float] | None:
+    if text is None:
+        return None
+    requests, _, seconds = text.partition("/")
+    try:
+        return {"requests": int(requests), "per_s": float(seconds or 1)}
+    except ValueError:
+        raise click.BadParameter(f"{text!r}: write it as N/SECONDS, e.g. 100/60") from None
+
+
 @click.group(cls=Group)
 def endpoint() -> None:
     """Register receivers (endpoints) and steer them.
@@ -34,6 +44,10 @@ def endpoint() -> None:
 @click.option("--unsigned", is_flag=True, help="Sign nothing.")
 @click.option("--concurrency", type=int, help="Requests in flight to it at most.")
 @click.option("--timeout-s", type=float, help="Seconds for a whole request.")
+@click.option(
+    "--rate-limit", metavar="N/SECONDS", callback=_rate_limit, help="At most N requests in any so many seconds."
+)
+@click.option("--handshake", help="How it must prove itself before it gets anything, or none.")
 @click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent with each request; repeatable.")
 @json_option
 @where
@@ -179,6 +193,28 @@ def resume(
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
     daemon = api(config_path, socket_path)
     _print_status(daemon.post(_path(daemon, target, tenant) + "/resume"), as_json=as_json)
+
+
+@endpoint.command()
+@click.argument("target", metavar="ENDPOINT")
+@click.option("--tenant", help="Whose endpoint, if it is told by its name.")
+@json_option
+@where
+def challenge(
+    target: str,
+    tenant: str | None,
+    as_json: bool,  # noqa: FBT001 - a command-line flag
+    config_path: str | None,
+    socket_path: str | None,
+) -> None:
+    """Have an endpoint prove itself now, with the handshake it was made with.
+
+    \b
+    Example:
+      ringback endpoint challenge crm
+    """  # noqa: D301 - \b is click's mark for lines to keep as they are
+    daemon = api(config_path, socket_path)
+    _print_status(daemon.post(_path(daemon, target, tenant) + "/challenge"), as_json=as_json)
 
 
 @endpoint.command()
