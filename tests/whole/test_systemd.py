@@ -197,6 +197,21 @@ def test_the_uid_of_a_producer_is_seen(running: Machine) -> None:
     )
 
 
+def test_a_producer_of_the_group_may_spool(running: Machine) -> None:
+    """A file renamed into the spool by another account of the group is taken, and gone once its event is durable."""
+    as_producer = ("setpriv", f"--reuid={STRANGER_UID}", "--regid=ringback", "--clear-groups", "sh", "-c")
+    line = json.dumps({"id": "spooled", "type": "stt.jobs.completed", "data": {}})
+    folder = "/var/spool/ringback"
+    running.exec(*as_producer, f"echo '{line}' >{folder}/tmp/a.json && mv {folder}/tmp/a.json {folder}/new/a.json")
+    wait_until(
+        lambda: any(event["id"] == "spooled" for event in running.api("/api/v1/events")["data"]),
+        15,
+        lambda: running.exec("journalctl", "-u", "ringback", "-n", "10", "--no-pager"),
+        poll_s=0.2,
+    )
+    wait_until(lambda: not running.exec("ls", f"{folder}/new"), 10, lambda: "the file's end", poll_s=0.2)
+
+
 def test_who_is_not_in_the_group_may_not_connect(running: Machine) -> None:
     """Neither socket is for everybody."""
     stranger = ("setpriv", f"--reuid={STRANGER_UID}", f"--regid={STRANGER_UID}", "--clear-groups")
