@@ -141,7 +141,7 @@ class _Daemon:
             load=self._load,
             settings=self._settings,
             live=(*parts.live, grace),
-            declared=Declared(parts.endpoints),
+            declared=Declared(parts.endpoints, self._clock),
             asked=self._hangup,
             status=self._status,
             notify=notify,

@@ -36,8 +36,8 @@ def problems(*tables):
 
 async def reconcile(world, *tables):
     """Reconcile with these tables."""
-    declared, found = Declared(world.endpoints), wanted(*tables)
-    assert declared.conflicts(found, POLICY) == []
+    declared, found = Declared(world.endpoints, world.clock), wanted(*tables)
+    assert await declared.conflicts(found, POLICY) == []
     return await declared.reconcile(found)
 
 
@@ -154,9 +154,9 @@ async def test_a_dialect_cannot_change_under_a_name(world):
     found, _ = judge(
         [Declaration("x: endpoint.0", {"name": "crm", "url": URL, "dialect": "standard"})], "standard", POLICY
     )
-    assert Declared(world.endpoints).conflicts(found, POLICY) == []
+    assert await Declared(world.endpoints, world.clock).conflicts(found, POLICY) == []
     found[0].body["dialect"] = "prosa"
-    ((key, message),) = Declared(world.endpoints).conflicts(found, POLICY)
+    ((key, message),) = await Declared(world.endpoints, world.clock).conflicts(found, POLICY)
     assert key == "x: endpoint.0.dialect"
     assert "another name" in message
 

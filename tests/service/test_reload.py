@@ -28,7 +28,7 @@ class Bench:
                 Live(("egress.",), lambda settings: self.applied.append(("egress", settings))),
                 Live(("delivery.concurrency",), lambda settings: self.applied.append(("delivery", settings))),
             ),
-            declared=Declared(world.endpoints),
+            declared=Declared(world.endpoints, world.clock),
             asked=self.asked,
             status=self.status,
             notify=self.said.append,

@@ -16,6 +16,7 @@ import msgspec
 from ringback.config import Declaration
 from ringback.core.egress import EgressPolicy
 from ringback.core.model import DEFAULT_TENANT, Endpoint, EndpointStatus
+from ringback.kit.clock import Clock
 from ringback.kit.log import get_logger
 from ringback.service.endpoint_fields import FIXED, MERGED, EndpointFields, Refusal, read_create, read_patch
 from ringback.service.endpoints import UNDECLARED, Endpoints
@@ -24,6 +25,9 @@ from ringback.store.errors import StoreError
 _log = get_logger()
 
 Problem = tuple[str, str]
+
+#: Declarations judged before the rest of the loop gets its chance.
+JUDGED_A_TURN = 32
 
 #: What a declaration without it resets; the secret is kept, and these can't change.
 _MUTABLE = tuple(name for name in EndpointFields.model_fields if name not in {*FIXED, "secret"})
@@ -81,14 +85,17 @@ def _problems(key: str, refused: Refusal) -> list[Problem]:
 class Declared:
     """Brings the endpoints to what was declared."""
 
-    def __init__(self, endpoints: Endpoints) -> None:
+    def __init__(self, endpoints: Endpoints, clock: Clock) -> None:
         self._endpoints = endpoints
+        self._clock = clock
 
-    def conflicts(self, wanted: Sequence[Wanted], policy: EgressPolicy) -> list[Problem]:
+    async def conflicts(self, wanted: Sequence[Wanted], policy: EgressPolicy) -> list[Problem]:
         """What is good in itself and can't be made of the endpoint of that name there is."""
         known = self._known()
         problems: list[Problem] = []
-        for one in wanted:
+        for number, one in enumerate(wanted):
+            if number % JUDGED_A_TURN == JUDGED_A_TURN - 1:
+                await self._clock.sleep(0)
             old = known.get((one.tenant, one.name))
             if old is None:
                 continue

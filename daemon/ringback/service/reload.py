@@ -20,8 +20,8 @@ from ringback.service.watchdog import Notify, StatusLine
 
 #: Problems in one line of the log; the rest is a count, and ``ringback config check`` shows all.
 MAX_LOGGED = 50
-#: How long a start waits for declarations to be written, should the disk be full.
-FIRST_TIMEOUT_S = 60.0
+#: How long a start or a reload waits for declarations to be written, should the disk be full.
+RECONCILE_TIMEOUT_S = 60.0
 
 _log = get_logger()
 
@@ -81,18 +81,10 @@ class Reload:
         Raises:
             ConfigError: a declaration doesn't fit the endpoint of its name.
         """
-        wanted = judge_all(loaded)
-        conflicts = self._declared.conflicts(wanted, policy_of(loaded.settings))
-        if conflicts:
-            raise ConfigError(sorted(conflicts))
-        try:
-            async with asyncio.timeout(FIRST_TIMEOUT_S):
-                done = await self._declared.reconcile(wanted)
-        except TimeoutError:
-            _log.error("config.declarations_late", declared=len(wanted), timeout_s=FIRST_TIMEOUT_S)
-            return
-        if wanted or done.undeclared:
-            _log.info("config.declared", declared=len(wanted), **_counts(done))
+        wanted = await self._fitting(loaded, judge_all(loaded))
+        counts = await self._reconcile(wanted)
+        if wanted or counts.get("endpoints_undeclared"):
+            _log.info("config.declared", declared=len(wanted), **counts)
 
     async def run(self) -> None:
         """Reload as often as asked, until cancelled."""
@@ -110,24 +102,42 @@ class Reload:
     async def reload(self) -> None:
         """Read, judge, apply."""
         try:
-            loaded = await asyncio.to_thread(self._load)
-            wanted = judge_all(loaded)
-            conflicts = self._declared.conflicts(wanted, policy_of(loaded.settings))
-            if conflicts:
-                raise ConfigError(sorted(conflicts))  # noqa: TRY301 - one way out for every kind of problem
+            loaded, judged = await asyncio.to_thread(self._read)
+            wanted = await self._fitting(loaded, judged)
         except ConfigError as wrong:
             self._reject(wrong.problems)
             return
         changed, needs_restart = self._apply(loaded.settings)
-        done = await self._declared.reconcile(wanted)
+        counts = await self._reconcile(wanted)
         self._status.note = f"restart needed for {', '.join(needs_restart)}" if needs_restart else ""
         _log.info(
             "config.reloaded",
             changed=changed,
             needs_restart=needs_restart,
             declared=len(wanted),
-            **_counts(done),
+            **counts,
         )
+
+    def _read(self) -> tuple[Loaded, list[Wanted]]:
+        """In a thread: thousands of declarations take a while to judge."""
+        loaded = self._load()
+        return loaded, judge_all(loaded)
+
+    async def _fitting(self, loaded: Loaded, wanted: list[Wanted]) -> list[Wanted]:
+        """The declarations, if they fit the endpoints there are. Raises ConfigError."""
+        conflicts = await self._declared.conflicts(wanted, policy_of(loaded.settings))
+        if conflicts:
+            raise ConfigError(sorted(conflicts))
+        return wanted
+
+    async def _reconcile(self, wanted: Sequence[Wanted]) -> dict[str, int]:
+        """What it came to, for the log; nothing if the disk took too long, and the next reload goes on."""
+        try:
+            async with asyncio.timeout(RECONCILE_TIMEOUT_S):
+                return _counts(await self._declared.reconcile(wanted))
+        except TimeoutError:
+            _log.error("config.declarations_late", declared=len(wanted), timeout_s=RECONCILE_TIMEOUT_S)
+            return {}
 
     def _reject(self, problems: Sequence[Problem]) -> None:
         count = len(problems)
