@@ -24,6 +24,7 @@ from ringback.api.deps import Deps
 from ringback.assembly import Parts, assemble
 from ringback.config import ConfigError, Loaded
 from ringback.kit.clock import Chance, Clock
+from ringback.kit.limits import allow_open_files
 from ringback.kit.log import configure, get_logger
 from ringback.kit.sd_notify import find_listener, listen_fds, notify
 from ringback.kit.signals import StopSignals
@@ -70,6 +71,7 @@ def main(loaded: Loaded, load: Callable[[], Loaded], clock: Clock, chance: Chanc
     settings = loaded.settings
     sink = configure(settings.log.format, settings.log.level, sys.stdout, clock)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    allow_open_files()
     try:
         return uvloop.run(_Daemon(loaded, load, clock, chance).run())
     except ConfigError as wrong:

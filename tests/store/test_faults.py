@@ -13,8 +13,9 @@ from ringback.core.lifecycle import interrupted, reopened, retry_at, succeeded
 from ringback.store import faults
 from ringback.store.database import open_state
 from ringback.store.engine import KEPT, Engine
+from ringback.store.errors import StoreError
 from ringback.store.faults import Consequence
-from ringback.store.ops import Accepted, Failed, Finish, Task
+from ringback.store.ops import UNKNOWN_OUTCOME, Accepted, Failed, Finish, Task
 from ringback.store.queue import Ask
 from ringback.store.statedir import Ballast
 
@@ -316,3 +317,16 @@ async def test_refill_works_while_the_disk_is_full(tmp_path):
         await store.all(accept("b", 1))
         (refill,) = await store.queue.refill([Ask(1, 5, 5)], NOW_MS)
         assert [owed.event for owed in refill.items] == [1]
+
+
+@pytest.mark.parametrize("name", ["ringback.db", "ringback.db-wal"])
+async def test_a_file_deleted_under_the_daemon_ends_it_before_an_event_is_acknowledged(tmp_path, name):
+    """Events written into a file without a name would be gone with the process: none is accepted any more."""
+    async with opened(tmp_path) as store:
+        await store.writer.run(accept("kept"))
+        (tmp_path / name).unlink()
+        with pytest.raises(StoreError) as failed:
+            await store.writer.run(accept("late"))
+        assert failed.value.code == UNKNOWN_OUTCOME
+        await store.writer.stop()
+        assert name in store.fatal[0]

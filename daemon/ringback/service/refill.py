@@ -44,7 +44,8 @@ class Refiller:
         self._clock = clock
         self._on_refilled = on_refilled
         self._timers: list[tuple[int, int]] = []
-        self._armed: dict[int, int] = {}  # lane to its earliest timer: at most a few in the heap for each lane
+        self._armed: dict[int, int] = {}  # lane to its earliest timer
+        self._in_heap: set[tuple[int, int]] = set()  # none is twice in the heap: a far one is armed again and again
 
     def note_due(self, lane: Lane, due_at_ms: int) -> None:
         """A row of this lane is due then (wall clock) and only the table has it."""
@@ -55,7 +56,9 @@ class Refiller:
         """Refill what wants it; returns seconds until the next timer, None if there is none."""
         board = self._board
         while self._timers and self._timers[0][0] <= now_ms:
-            number = heapq.heappop(self._timers)[1]
+            timer = heapq.heappop(self._timers)
+            self._in_heap.discard(timer)
+            number = timer[1]
             self._armed.pop(number, None)
             lane = board.lanes.get(number)
             if lane is not None:
@@ -107,5 +110,8 @@ class Refiller:
         due_at_ms = lane.next_timed_ms
         if due_at_ms is not None and due_at_ms < self._armed.get(lane.number, due_at_ms + 1):
             self._armed[lane.number] = due_at_ms
-            heapq.heappush(self._timers, (due_at_ms, lane.number))
-            self.wake.wake()
+            timer = (due_at_ms, lane.number)
+            if timer not in self._in_heap:
+                self._in_heap.add(timer)
+                heapq.heappush(self._timers, timer)
+                self.wake.wake()

@@ -53,6 +53,7 @@ class Database:
         self._lock = lock
         self._marker = Marker(directory)
         self._created_at_ms = mark.created_at_ms
+        self._files = [(path, found) for path in (self.path, self.wal_path) if (found := _identity(path)) is not None]
         stored = db.execute(
             "SELECT max(coalesce((SELECT max(seq) FROM event), 0), (SELECT value FROM meta WHERE name = 'seq'))"
         ).fetchone()[0]
@@ -67,6 +68,13 @@ class Database:
     def wal_path(self) -> Path:
         """The write-ahead log. To be stat'ed only, never opened."""
         return self.path.with_name(DATABASE_NAME + "-wal")
+
+    def displaced(self) -> str | None:
+        """Which file was deleted or replaced under us: SQLite would go on, and a restart would find nothing of it."""
+        for path, opened in self._files:
+            if _identity(path) != opened:
+                return f"{path} was deleted or replaced while it was in use"
+        return None
 
     def mark(self, high_seq: int) -> None:
         """Note in the marker how far the database has come. Raises OSError if it can't be written."""
@@ -130,6 +138,15 @@ def _open_locked(directory: Path, lock: Lock, now_ms: int, factory: type[sqlite3
     except OSError as error:
         raise StateUnusable(f"cannot write in {directory}: {error.strerror}") from error
     return opened
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file lies there now; None if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _refuse_empty(path: Path, mark: Mark | None) -> None:

@@ -171,6 +171,8 @@ class Worker:
     def _commit(self, entries: Sequence[Entry]) -> None:
         """Commit a batch; answers go out, what must wait joins the kept ones."""
         self._in_hand = entries
+        if self._engine.broken is None:  # what is acknowledged must be in the file that the next start opens
+            self._engine.broken = self._database.displaced()
         self.commit_started = started = self._clock.monotonic()
         results = self._engine.commit([entry.op for entry in entries])
         seconds = self._clock.monotonic() - started
