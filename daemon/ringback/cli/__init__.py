@@ -19,6 +19,7 @@ COMMANDS = {
     "event": "ringback.cli.event:event",
     "delivery": "ringback.cli.delivery:delivery",
     "config": "ringback.cli.configuration:configuration",
+    "dialects": "ringback.cli.dialects:dialects",
 }
 
 

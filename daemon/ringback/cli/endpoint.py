@@ -15,6 +15,14 @@ from ringback.cli.lists import endpoint_id, fetch, limit_option
 PATH = "/api/v1/endpoints"
 
 
+def _options(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]) -> dict[str, str] | None:
+    """``NAME=VALUE`` each."""
+    for text in texts:
+        if not text.partition("=")[0] or "=" not in text:
+            raise click.BadParameter(f"{text!r}: write it as NAME=VALUE")
+    return {name: value for name, _, value in (text.partition("=") for text in texts)} or None
+
+
 def _rate_limit(_context: click.Context, _option: click.Parameter, text: str | None) -> dict[str, float] | None:
     if text is None:
         return None
@@ -49,6 +57,14 @@ def endpoint() -> None:
 )
 @click.option("--handshake", help="How it must prove itself before it gets anything, or none.")
 @click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent with each request; repeatable.")
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_options,
+    help="A setting of its dialect (ringback dialects); repeatable.",
+)
 @json_option
 @where
 def add(
