@@ -194,7 +194,6 @@ def test_every_problem_is_told_at_once_with_its_key(tmp_path):
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        ('[api]\nlisten = "127.0.0.1:8650"', "api.listen"),
         ('[egress]\nproxy = "http://proxy:3128"', "egress.proxy"),
         ("[callbacks]\nenabled = false", "callbacks.enabled"),
         ('[callbacks]\nhosts = ["*.example"]', "callbacks.hosts"),
@@ -308,3 +307,21 @@ def test_aliases_name_types_of_the_table(tmp_path):
     for line in ('"a b" = "x"', '"stt.jobs.failed" = "x"', '"ringback.x" = "y"', '"x" = "ringback.test"', '"x" = 1'):
         told = problems(write(tmp_path, f"[aliases]\n{line}"))
         assert all(key.startswith("aliases") for key in told) and told
+
+
+@pytest.mark.parametrize(
+    ("listen", "where"),
+    [("", None), ("127.0.0.1:8650", ("127.0.0.1", 8650)), ("[::1]:0", ("::1", 0)), ("0.0.0.0:80", ("0.0.0.0", 80))],
+)
+def test_where_the_api_listens(tmp_path: Path, listen: str, where: tuple[str, int] | None) -> None:
+    """An address and a port, IPv6 in brackets; empty is nowhere."""
+    loaded = load(str(write(tmp_path, f'[api]\nlisten = "{listen}"')), HOME, 0)
+    assert loaded.api.listen_at == where
+
+
+@pytest.mark.parametrize(
+    "listen", ["8650", ":8650", "localhost:8650", "127.0.0.1", "127.0.0.1:65536", "::1:8650", "[127.0.0.1]:80", "[::1]"]
+)
+def test_the_api_listens_on_addresses_alone(tmp_path: Path, listen: str) -> None:
+    """A name, a lone port, or an IPv6 address without brackets is a problem of that key."""
+    assert [key for key, _ in problems(write(tmp_path, f'[api]\nlisten = "{listen}"'))] == ["api.listen"]

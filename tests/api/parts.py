@@ -4,6 +4,8 @@ Deliveries are "made" by writing results through the writer, and what is in flig
 """
 
 import asyncio
+import http.client
+import json
 import threading
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
@@ -13,8 +15,10 @@ from typing import Any, Self
 import msgspec
 from tests.harness.unix_http import UnixConnection, request_json
 
+from ringback.api.access import Door
 from ringback.api.app import serve
 from ringback.api.deps import Deps
+from ringback.api.guard import Guard
 from ringback.core.egress import parse_policy
 from ringback.core.events import EventLimits
 from ringback.core.lifecycle import succeeded
@@ -33,7 +37,7 @@ from ringback.store.lane_history import index_history
 from ringback.store.ops import Finish
 from ringback.store.reader import Reader
 from ringback.store.writer import Writer
-from ringback.transports.bind import bind_unix
+from ringback.transports.bind import bind_tcp, bind_unix
 from ringback.transports.line_connection import SocketLimits
 from ringback.transports.unix_socket import EventsServer
 
@@ -148,6 +152,10 @@ class Parts:
             divert_to=self.divert_to,
         )
         await self._stack.enter_async_context(serve(self.deps, bind_unix(self.control, 0o600)))
+        tcp = bind_tcp("127.0.0.1", 0)
+        self.port = tcp.getsockname()[1]
+        self.guard = Guard()
+        await self._stack.enter_async_context(serve(self.deps, tcp, door=Door.TCP, guard=self.guard))
         self.events = EventsServer(self.intake, SocketLimits())
         await self.events.start(self.events_path, 0o600, None)
         self._stack.push_async_callback(self.events.stop, 1.0)
@@ -163,6 +171,37 @@ class Parts:
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """One request on the control socket: status and JSON."""
         return request_json(UnixConnection(self.control, TIMEOUT_S), method, path, body)
+
+    def tcp(self, method: str, path: str, body: Any = None, token: str | None = None) -> tuple[int, Any]:
+        """One request over TCP, with a token if given."""
+        return self._with(
+            http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S), method, path, body, token
+        )
+
+    def call_as(self, token: str | None, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """One request on the control socket with a token."""
+        return self._with(UnixConnection(self.control, TIMEOUT_S), method, path, body, token)
+
+    def _with(
+        self, connection: http.client.HTTPConnection, method: str, path: str, body: Any, token: str | None
+    ) -> tuple[int, Any]:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        try:
+            connection.request(method, path, data, headers)
+            answer = connection.getresponse()
+            raw = answer.read()
+            return answer.status, json.loads(raw) if raw else None
+        finally:
+            connection.close()
+
+    def token(self, tenant: str | None = None) -> str:
+        """A new token."""
+        status, made = self.call("POST", "/api/v1/tokens", {"tenant": tenant})
+        assert status == 201, made
+        return made["token"]
 
     def endpoint(self, **members: Any) -> dict[str, Any]:
         """A new endpoint."""

@@ -159,9 +159,7 @@ class World:
         )
         self.endpoints.on_change(self.dispatch.changed)
         self.endpoints.on_change(self.janitor.changed)
-        self.verify = Verify(
-            endpoints=self.endpoints, sender=self.network, clock=clock, chance=self.chance, us=self.us
-        )
+        self.verify = Verify(endpoints=self.endpoints, sender=self.network, clock=clock, chance=self.chance, us=self.us)
         self.verify.fill()
         self.endpoints.on_change(self.verify.changed)
         await self.dispatch.recover({lane: h.failing for lane, h in (await self.table.health()).items()})

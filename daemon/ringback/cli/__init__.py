@@ -18,6 +18,7 @@ COMMANDS = {
     "endpoint": "ringback.cli.endpoint:endpoint",
     "event": "ringback.cli.event:event",
     "delivery": "ringback.cli.delivery:delivery",
+    "token": "ringback.cli.token:token",
     "config": "ringback.cli.configuration:configuration",
     "dialects": "ringback.cli.dialects:dialects",
 }

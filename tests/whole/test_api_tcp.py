@@ -1,0 +1,63 @@
+"""The real daemon's API over TCP: tokens from the command line, two tenants, the log without tokens."""
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from tests.harness.daemon import Daemon
+from tests.harness.receiver_client import ROOT
+
+pytestmark = pytest.mark.whole
+
+
+def token(daemon: Daemon, *args: str) -> dict[str, Any]:
+    """``ringback token add --json``, with or without a running daemon."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RINGBACK_")}
+    command = [sys.executable, "-m", "ringback", "token", "add", "--json", "--config", str(daemon.config_path), *args]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=True)
+    return json.loads(done.stdout)
+
+
+def call(port: int, method: str, path: str, bearer: str | None = None, body: Any = None) -> tuple[int, Any]:
+    """One request over TCP."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {bearer}"} if bearer else {})
+    try:
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        raw = answer.read()
+        return answer.status, json.loads(raw) if raw else None
+    finally:
+        connection.close()
+
+
+def test_tenants_by_tcp_see_their_own(daemon: Daemon) -> None:
+    """A token made before the start and one made while it runs both work; each sees its tenant; no log line has one."""
+    daemon.configure({"api": {"listen": "127.0.0.1:0"}})
+    acme = token(daemon, "--tenant", "acme")["token"]
+    daemon.start()
+    beta = token(daemon, "--tenant", "beta")["token"]
+    port = int(daemon.wait_log("api.listening")[0]["listen"].rpartition(":")[2])
+
+    assert call(port, "GET", "/healthz")[0] == 200
+    assert call(port, "GET", "/readyz")[0] == 401
+    status, made = call(port, "POST", "/api/v1/endpoints", acme, {"url": "http://127.0.0.1:9/hook"})
+    assert (status, made["tenant"]) == (201, "acme")
+    assert call(port, "POST", "/api/v1/events", acme, {"id": "a", "type": "x", "data": {}})[1]["deliveries"] == 1
+    assert call(port, "GET", f"/api/v1/endpoints/{made['id']}", beta)[0] == 404
+    assert call(port, "GET", "/api/v1/events/a", beta)[0] == 404
+    assert call(port, "GET", "/api/v1/deliveries", beta)[1]["data"] == []
+    assert daemon.deliveries(tenant="acme")[0]["event_id"] == "a"
+
+    assert daemon.wait_log("api.denied")[0]["reason"] == "no token"
+    text = daemon.log_text()
+    assert acme not in text
+    assert beta not in text
+    held = b"".join(path.read_bytes() for path in daemon.state_dir.iterdir() if path.is_file())
+    assert acme.encode() not in held, "only the digest is stored"
+    daemon.signal(15)
+    assert daemon.wait() == 0
