@@ -324,4 +324,4 @@ def test_where_the_api_listens(tmp_path: Path, listen: str, where: tuple[str, in
 )
 def test_the_api_listens_on_addresses_alone(tmp_path: Path, listen: str) -> None:
     """A name, a lone port, or an IPv6 address without brackets is a problem of that key."""
-    assert [key for key, _ in problems(write(tmp_path, f'[api]\nlisten = "{listen}"'))] == ["api.listen"]
+    assert list(problems(write(tmp_path, f'[api]\nlisten = "{listen}"'))) == ["api.listen"]

@@ -20,6 +20,7 @@ THINGS: dict[tuple[str, str], tuple[str, Any]] = {
     ("DELETE", "/api/v1/endpoints/{id}"): ("endpoint", None),
     ("POST", "/api/v1/endpoints/{id}/pause"): ("endpoint", None),
     ("POST", "/api/v1/endpoints/{id}/resume"): ("endpoint", None),
+    ("POST", "/api/v1/endpoints/{id}/challenge"): ("endpoint", None),
     ("GET", "/api/v1/events/{id}"): ("event", None),
     ("GET", "/api/v1/deliveries/{id}"): ("delivery", None),
     ("POST", "/api/v1/deliveries/{id}/retry"): ("delivery", None),
@@ -78,7 +79,15 @@ def test_every_route_has_a_rule_and_every_tenants_route_its_trial() -> None:
     assert mine == set(THINGS) | LISTS | MAKERS | SHARED
 
 
-@pytest.mark.parametrize(("method", "path"), [key for key in routed() if key != ("GET", "/healthz")])
+OPEN = {("GET", "/healthz"), ("GET", "/api/v1/handshakes/{token}"), ("POST", "/api/v1/handshakes/{token}")}
+
+
+def test_what_is_open_to_everybody_is_listed_here() -> None:
+    """A route can't be opened by oversight."""
+    assert {(route.method, route.path) for route in ROUTES if route.rule is Rule.OPEN} == OPEN
+
+
+@pytest.mark.parametrize(("method", "path"), [key for key in routed() if key not in OPEN])
 def test_nobody_gets_anything_over_tcp(parts: Parts, method: str, path: str) -> None:
     """Without a token, and with a wrong one, 401 whatever the route, before anything is read."""
     for token in (None, "rbt_" + "0" * 64, "x"):
@@ -126,7 +135,7 @@ def test_a_tenant_reaches_its_own(parts: Parts, acme: Theirs, key: tuple[str, st
     """The same calls with the right token do what they do for the operator."""
     (method, path), (kind, body) = key, THINGS[key]
     status, told = parts.tcp(method, path.replace("{id}", getattr(acme, kind)), body, acme.token)
-    assert status in (200, 202, 204) or (key[1].endswith("/cancel") and status == 409), told
+    assert status in (200, 202, 204) or (key[1].endswith(("/cancel", "/challenge")) and status == 409), told
 
 
 @pytest.mark.parametrize("route", [r for r in ROUTES if r.rule in (Rule.OPERATOR, Rule.CONTROL)], ids=lambda r: r.path)
