@@ -254,6 +254,11 @@ class Daemon:
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as connection:
             return connection.execute(statement, values).fetchall()
 
+    def cpu_s(self) -> float:
+        """Processor seconds it has used, user and system."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def rss_bytes(self) -> int:
         """The process's resident memory now."""
         pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]

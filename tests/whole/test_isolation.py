@@ -5,6 +5,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +19,8 @@ pytestmark = pytest.mark.whole
 SLOTS = 64
 HANGING, NAMELESS, DEAD = 100, 200, 20
 EVENTS = 500
+#: While everything waits for hanging requests, the process may be busy for this part of the time.
+WATCH_S, MAX_BUSY = 2.0, 0.2
 #: Fills what is meant to be filled: SQLite's page caches, the cache of bodies.
 WARM_UP, WARM_UP_BYTES = 40_000, 1024
 #: What a backlog may add to a process whose caches are full: the allocator rounds up.
@@ -80,6 +83,10 @@ def test_hanging_silent_and_dead_endpoints_leave_a_healthy_one_its_share(daemon:
         receiver.wait_for("/ok/healthy", ids=EVENTS + 1)
         wait_until(lambda: all_recorded(daemon, healthy["id"]), 30, daemon.tail)
         assert in_flight(daemon) <= SLOTS * 3 // 4, "unproved and failing endpoints hold at most three quarters"
+        before = daemon.cpu_s()
+        time.sleep(WATCH_S)
+        used = daemon.cpu_s() - before
+        assert used <= WATCH_S * MAX_BUSY, f"{used:.2f} s of processor in {WATCH_S} s of waiting"
         paths = receiver.stats()["paths"]
         assert sum(log["open"] for path, log in paths.items() if path.startswith("/hang")) <= SLOTS * 3 // 4
         daemon.kill()
