@@ -1,6 +1,8 @@
 """Handshakes over the real store and services: what a receiver's answers make of an endpoint."""
 
 import asyncio
+import hashlib
+import hmac
 import json
 from urllib.parse import parse_qs, urlsplit
 
@@ -435,3 +437,35 @@ async def test_no_turn_given_before_a_change_reaches_an_unproved_url(case):
     for _ in range(5):
         await case.world.turns()
     assert case.delivered == []
+
+
+async def test_a_declaration_that_says_the_same_again_voids_nothing(case):
+    """At every start and reload the files say the url anew: what was proved stays proved unless it is another one."""
+    await case.make("zoom", secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    await case.world.endpoints.patch(case.id, {"handshake": "graph"})
+    assert (await case.settle()).status == "active"
+    table = {"url": URL, "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "handshake": "graph"}
+    done = await case.world.endpoints.patch(case.id, table, declared=True)
+    assert isinstance(done, Changed)
+    assert done.endpoint.status == "active"
+    moved = await case.world.endpoints.patch(case.id, table | {"url": URL + "2"}, declared=True)
+    assert isinstance(moved, Changed)
+    assert moved.endpoint.status == "pending"
+
+
+async def test_zoom_is_proved_by_the_secret(case):
+    """The keyed hash of the token activates, and is asked for again after 72 hours."""
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+    def reply(request):
+        plain = json.loads(request.body)["payload"]["plainToken"]
+        encrypted = hmac.new(secret.encode(), plain.encode(), hashlib.sha256).hexdigest()
+        return answer(200, body=json.dumps({"plainToken": plain, "encryptedToken": encrypted}).encode())
+
+    case.reply = reply
+    await case.make("zoom", secret=secret)
+    assert (await case.settle()).status == "active"
+    assert (await case.settle(72 * 3600 - 1)).status == "active"
+    assert len(case.challenges) == 1
+    await case.settle(1)
+    assert len(case.challenges) == 2
