@@ -4,81 +4,17 @@ import asyncio
 import hashlib
 import hmac
 import json
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from tests.harness.world import FakeChance, FakeClock, FakeNetwork, World, answer
+from tests.harness.world import answer
+from tests.service.verify_case import URL, Case, token_of
 
-from ringback.core.handshake import CONSENT_WINDOW_S, GAPS_S, RENEWAL_GAPS_S
+from ringback.core.handshake import GAPS_S, RENEWAL_GAPS_S
 from ringback.core.handshake_kinds import LEASE_RENEWAL_S
 from ringback.core.model import Outcome, OutcomeKind
 from ringback.service.endpoint_fields import Refusal
 from ringback.service.endpoints import Changed
-from ringback.service.verify import MAX_AT_ONCE, Us
-
-URL = "https://receiver.example/hook"
-US = Us("us.example", "https://us.example")
-
-
-def token_of(request):
-    """The token of a challenge by its query."""
-    query = parse_qs(urlsplit(request.url).query)
-    return (query.get("validationToken") or query.get("hub.challenge") or [""])[0]
-
-
-def is_challenge(request):
-    """Whether a request is no delivery."""
-    return "webhook-id" not in dict(request.headers)
-
-
-class Case:
-    """A world, its receiver, and what came."""
-
-    def __init__(self, tmp_path):
-        self.tmp_path = tmp_path
-        self.clock, self.chance = FakeClock(), FakeChance(1)
-        self.network = FakeNetwork(self.receive)
-        self.challenges, self.delivered = [], []
-        self.reply = self.echo
-
-    def echo(self, request):
-        return answer(200, body=token_of(request).encode(), headers=(("content-type", "text/plain"),))
-
-    def receive(self, request):
-        if is_challenge(request):
-            self.challenges.append(request)
-            return self.reply(request)
-        self.delivered.append(json.loads(request.body)["data"]["n"])
-        return answer(200)
-
-    async def start(self, **more):
-        self.world = await World(self.tmp_path, self.clock, self.chance, self.network, us=US, **more).start()
-        return self.world
-
-    async def restart(self):
-        await self.world.crash()
-        await self.start()
-
-    async def make(self, handshake="azure-speech", **members):
-        done = await self.world.endpoints.create({"url": URL, "handshake": handshake, **members})
-        assert isinstance(done, Changed), done
-        self.id = done.endpoint.id
-        return done.endpoint
-
-    async def settle(self, seconds=0.0):
-        self.clock.advance(seconds)
-        await self.world.settle(janitor=False)
-        for _ in range(3):
-            await self.world.turns()
-        return self.endpoint
-
-    @property
-    def endpoint(self):
-        return self.world.endpoints.get(self.id)
-
-    def emit(self, *numbers):
-        for n in numbers:
-            self.world.emit(json.dumps({"type": "a.b", "data": {"n": n}}).encode())
+from ringback.service.verify import MAX_AT_ONCE
 
 
 @pytest.fixture
@@ -295,87 +231,6 @@ async def test_a_renewal_that_fails_after_all_its_tries_takes_the_proof_away(cas
     case.emit(1)
     await case.settle()
     assert case.delivered == []
-
-
-def consents(rate=None, origin="us.example"):
-    """An answer to OPTIONS that consents."""
-    headers = (("WebHook-Allowed-Origin", origin), *((("WebHook-Allowed-Rate", rate),) if rate else ()))
-    return lambda _: answer(200, headers=headers)
-
-
-async def test_the_allowed_rate_is_kept(case):
-    """Six a minute: never more in any minute, counted by the clock, and none is lost; the origin goes along."""
-    case.reply = consents("6")
-    endpoint = await case.make("cloudevents", concurrency=4)
-    case.emit(*range(20))
-    await case.settle()
-    assert case.endpoint.proof.per_min == 6
-    counts = [len(case.delivered)]
-    for _ in range(24):
-        await case.settle(10)
-        counts.append(len(case.delivered))
-    assert counts[0] <= 6
-    assert all(counts[n + 5] - counts[n] <= 6 for n in range(len(counts) - 5)), counts
-    assert sorted(case.delivered) == list(range(20))
-    assert case.endpoint.revision == endpoint.revision + 1, "what is sent changed: the origin is repeated"
-
-
-async def test_a_rate_limit_of_our_own_is_asked_for_and_kept(case):
-    """rate_limit holds beside what the receiver allows; its rate a minute is what is asked."""
-    case.reply = consents("600")
-    await case.make("cloudevents", rate_limit={"requests": 2, "per_s": 10})
-    case.emit(*range(5))
-    await case.settle()
-    assert dict(case.challenges[0].headers)["WebHook-Request-Rate"] == "12"
-    assert len(case.delivered) == 2
-    await case.settle(10)
-    assert len(case.delivered) == 4
-    await case.world.endpoints.patch(case.id, {"rate_limit": None})
-    await case.settle()
-    assert len(case.delivered) == 5
-
-
-async def test_consent_may_come_by_the_callback_also_after_a_restart(case):
-    """The url in the challenge works for that token alone, once, and outlives a restart."""
-    case.reply = lambda _: answer(405)
-    await case.make("cloudevents")
-    case.emit(1)
-    assert (await case.settle()).status == "pending"
-    callback = dict(case.challenges[0].headers)["WebHook-Request-Callback"]
-    base, _, token = callback.rpartition("/")
-    assert base == "https://us.example/api/v1/handshakes"
-    await case.restart()
-    await case.settle()
-    assert len(case.challenges) == 1, "a restart doesn't ask again while the first token is good"
-    for bad in ("", token[:-1], token.upper() + "x"):
-        assert (await case.world.verify.consent(bad, "", "")).code == "not_found"
-    assert (await case.world.verify.consent(token, "other.example", "")).code == "invalid_consent"
-    done = await case.world.verify.consent(token, "", "30")
-    assert isinstance(done, Changed)
-    assert done.endpoint.status == "active"
-    assert (await case.world.verify.consent(token, "", "")).code == "not_found"
-    await case.settle()
-    assert (case.delivered, case.endpoint.proof.per_min) == ([1], 30)
-
-
-async def test_a_consent_that_never_comes_fails(case):
-    """After its window the endpoint is failed and the token worth nothing."""
-    case.reply = lambda _: answer(405)
-    await case.make("cloudevents")
-    await case.settle()
-    token = dict(case.challenges[0].headers)["WebHook-Request-Callback"].rpartition("/")[2]
-    failed = await case.settle(CONSENT_WINDOW_S)
-    assert (failed.status, failed.status_reason.split(":")[0]) == ("failed", "no_consent")
-    assert (await case.world.verify.consent(token, "", "")).code == "not_found"
-
-
-async def test_no_token_and_no_consent_lies_in_the_table(case):
-    """What is stored of a consent that may come is a hash."""
-    case.reply = lambda _: answer(405)
-    await case.make("cloudevents")
-    await case.settle()
-    token = dict(case.challenges[0].headers)["WebHook-Request-Callback"].rpartition("/")[2]
-    assert token.encode() not in (case.tmp_path / "ringback.db-wal").read_bytes()
 
 
 async def test_many_are_challenged_a_few_at_a_time(case):
