@@ -7,6 +7,7 @@ at once, a short one waits.
 Must not know: SQL, why an endpoint was deleted, what an event holds.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -34,6 +35,8 @@ STEP_ROWS = 256
 LANES_A_STEP = 8
 #: A due time this far beyond the policy's largest gap is believed to come from a wrong clock.
 SLACK_MS = 60_000
+#: A lane whose far due times were all meant so is looked at again after this long: the look walks through all of them.
+UNSTICK_EVERY_S = 60.0
 DAY_MS = 86_400_000
 
 _log = get_logger()
@@ -92,6 +95,7 @@ class Janitor:
         self._kick = kick
         self._deleted = set(deleted)
         self._prune_at_s = 0.0
+        self._unstick_at_s: dict[int, float] = {}  # only lanes of the board, by monotonic seconds
 
     def reconfigure(self, keep: Keep) -> None:
         """Prune by this retention from here on."""
@@ -124,8 +128,10 @@ class Janitor:
         found = await self._reads.expiring(now_ms, STEP_ROWS)
         under_way = self._in_flight()
         rows = [row for row in found if (row.event, row.lane) not in under_way]
-        for row in rows:
-            if await self._writer.run(Finish(row.lane, row.event, expired())):
+        # Together, for one commit: one by one a backlog of a paused endpoint would take hours to expire.
+        applied = await asyncio.gather(*[self._writer.run(Finish(row.lane, row.event, expired())) for row in rows])
+        for row, done in zip(rows, applied, strict=True):
+            if done:
                 endpoint = self._endpoints.by_lane(row.lane)
                 _log.warning("delivery.expired", event_seq=row.event, endpoint_id=endpoint.id if endpoint else None)
         return len(rows) >= STEP_ROWS
@@ -143,7 +149,11 @@ class Janitor:
 
     async def _unstick(self, now_ms: int) -> bool:
         """Retries due further off than their policy could ever say: the clock was wrong when they were written."""
-        for lane in [lane for lane in self._board.lanes.values() if lane.next_timed_ms is not None]:
+        lanes, now_s = self._board.lanes, self._clock.monotonic()
+        self._unstick_at_s = {n: at_s for n, at_s in self._unstick_at_s.items() if at_s > now_s and n in lanes}
+        for lane in [lane for lane in lanes.values() if lane.next_timed_ms is not None]:
+            if lane.number in self._unstick_at_s:
+                continue
             endpoint = self._endpoints.by_lane(lane.number)
             if endpoint is None or lane.next_timed_ms is None:
                 continue
@@ -156,6 +166,7 @@ class Janitor:
                 _log.warning("clock.stepped", lane=lane.number, rows=moved)
                 self._kick(lane.number)
                 return True
+            self._unstick_at_s[lane.number] = now_s + UNSTICK_EVERY_S
         return False
 
     async def _prune(self, now_ms: int) -> bool:

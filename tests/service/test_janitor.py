@@ -1,0 +1,66 @@
+"""The janitor's steps: what they cost, and that they come to an end."""
+
+import pytest
+from tests.store.kit import NOW_MS, accept, opened
+
+from ringback.core.model import Endpoint, RetryPolicy
+from ringback.core.schedule import Board, Limits
+from ringback.kit.clock import SystemClock
+from ringback.service.endpoints import Effective
+from ringback.service.janitor import DAY_MS, STEP_ROWS, Janitor, Keep
+
+
+class Endpoints:
+    """Every lane has an endpoint whose retries come within seconds."""
+
+    def by_lane(self, lane):
+        times = {"created_at_ms": NOW_MS, "updated_at_ms": NOW_MS}
+        return Endpoint(lane=lane, id=f"e{lane}", tenant="t", url="https://example.com", dialect="standard", **times)
+
+    def effective(self, _endpoint):
+        return Effective(8, 30.0, RetryPolicy(delays_s=(1.0, 5.0)))
+
+
+@pytest.fixture
+async def store(tmp_path):
+    """A running store."""
+    async with opened(tmp_path) as running:
+        yield running
+
+
+def janitor_of(store, board):
+    """A janitor of this store that prunes nothing."""
+    keep = Keep(30 * DAY_MS, 14 * DAY_MS)
+    return Janitor(
+        board=board,
+        endpoints=Endpoints(),
+        reads=store.queue,
+        writer=store.writer,
+        clock=SystemClock(),
+        keep=keep,
+        in_flight=frozenset,
+        kick=lambda _: None,
+    )
+
+
+async def test_a_step_of_expiries_is_one_commit_or_two(store):
+    """A backlog that expires at a paused endpoint must not cost a synced commit for every row."""
+    await store.all(*[accept(f"e{n}", 1, expires_at_ms=NOW_MS) for n in range(STEP_ROWS + 1)])
+    before = len(store.commits)
+    await janitor_of(store, Board(Limits())).turn(NOW_MS + 1)
+    assert await store.queue.owed_count(1, STEP_ROWS) == 1
+    assert len(store.commits) - before < 20
+
+
+async def test_deliveries_wished_for_much_later_are_not_walked_through_every_second(store):
+    """A lane whose far due times are its producers' wish costs the writer one look, not one a turn."""
+    board = Board(Limits())
+    board.lane(1, "t", 8).note_due(NOW_MS + DAY_MS)
+    await store.run(accept("late", 1, deliver_after_ms=NOW_MS + DAY_MS))
+    janitor = janitor_of(store, board)
+    await janitor.turn(NOW_MS)
+    before = len(store.commits)
+    for second in range(1, 6):
+        await janitor.turn(NOW_MS + second * 1000)
+    assert len(store.commits) == before
+    assert await store.queue.owed_count(1, 9) == 1
