@@ -8,7 +8,9 @@ PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 LIBDIR = $(PREFIX)/lib/ringback
-PIP_INSTALL = "$(DESTDIR)$(LIBDIR)/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile
+# The account that runs it must be able to read it, whatever the umask of who installs.
+READABLE = umask 022 &&
+PIP_INSTALL = $(READABLE) "$(DESTDIR)$(LIBDIR)/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile
 UNITS := ringback.service ringback.socket ringback-control.socket
 
 .DEFAULT_GOAL := help
@@ -62,13 +64,13 @@ install:  ## the daemon and its units below PREFIX (/usr/local), staged in DESTD
 	@case "$$($(PYTHON) -c 'import sys; print(sys.base_prefix)')/" in /root/*|/home/*) \
 	  echo "warning: $(PYTHON) lies in a home folder, which the unit may not see: use make install PYTHON=/usr/bin/python3" >&2;; esac
 	rm -rf "$(DESTDIR)$(LIBDIR)"
-	$(PYTHON) -m venv "$(DESTDIR)$(LIBDIR)"
+	$(READABLE) $(PYTHON) -m venv "$(DESTDIR)$(LIBDIR)"
 	$(PIP_INSTALL) --require-hashes -r requirements/run.lock
 	$(PIP_INSTALL) --no-deps --no-build-isolation .
 	"$(DESTDIR)$(LIBDIR)/bin/python" -m pip uninstall --quiet --yes --disable-pip-version-check hatchling editables setuptools
 	find "$(DESTDIR)$(LIBDIR)/bin" -mindepth 1 ! -name 'python*' -delete
-	"$(DESTDIR)$(LIBDIR)/bin/python" -m compileall -q -s "$(DESTDIR)" "$(DESTDIR)$(LIBDIR)/lib"
-	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(PREFIX)/lib/sysusers.d" \
+	$(READABLE) "$(DESTDIR)$(LIBDIR)/bin/python" -m compileall -q -s "$(DESTDIR)" "$(DESTDIR)$(LIBDIR)/lib"
+	$(READABLE) install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(PREFIX)/lib/sysusers.d" \
 	  "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d" "$(DESTDIR)$(SYSCONFDIR)/ringback/endpoints.d"
 	sed 's|@LIBDIR@|$(LIBDIR)|' systemd/wrapper.in >"$(DESTDIR)$(PREFIX)/bin/ringback"
 	chmod 755 "$(DESTDIR)$(PREFIX)/bin/ringback"

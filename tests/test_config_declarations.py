@@ -95,6 +95,8 @@ def test_every_problem_of_every_file_is_told_at_once(main):
         "endpoints.d/d.toml: endpoint.1.secret_file",
     }
     assert "excludes secret" in told["endpoint.0.secret_file"]
+    assert "is not there" in told["endpoints.d/c.toml: endpoint.0.secret_file"]
+    told = problems(main, {"CREDENTIALS_DIRECTORY": str(folder)})
     assert "No such file" in told["endpoints.d/c.toml: endpoint.0.secret_file"]
 
 

@@ -75,7 +75,7 @@ def main() -> None:
                 "other_address": outcome(lambda: connect("203.0.113.7")),
                 "write_state": outcome(lambda: write(os.environ["STATE_DIRECTORY"])),
                 "write_runtime": outcome(lambda: write(os.environ["RUNTIME_DIRECTORY"])),
-                "write_spool": outcome(lambda: write("/var/spool/ringback/new")),
+                "write_spool": outcome(lambda: write("/var/spool/ringback/tmp")),
                 "credential": Path(os.environ["CREDENTIALS_DIRECTORY"], "crm-secret").read_text(),
                 "write_credential": outcome(lambda: write(os.environ["CREDENTIALS_DIRECTORY"])),
             }

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -250,7 +251,19 @@ def test_the_sandbox_denies_what_it_says(machine: Machine) -> None:
     assert found["credential"].strip() == SECRET
 
 
+def test_uninstall_leaves_the_configuration_alone(machine: Machine, tmp_path: Path) -> None:
+    """Of what was installed only the operator's own files are left."""
+    stage = tmp_path / "stage"
+    shutil.copytree(machine.stage, stage, symlinks=True)
+    machine.make("uninstall", stage)
+    left = {str(path.relative_to(stage)) for path in stage.rglob("*") if path.is_file()}
+    kept = ("ringback.toml", "endpoints.d/crm.toml", "endpoints.d/crm.toml.example")
+    assert left == {f"etc/ringback/{name}" for name in kept}
+
+
 def test_the_command_is_installed(machine: Machine) -> None:
     """The wrapper runs the installed package, wherever it is called from."""
-    assert "endpoints declared: 0" not in machine.exec(f"{PREFIX}/bin/ringback", "--help")
+    assert "endpoints declared: 1" in machine.exec(
+        "env", f"CREDENTIALS_DIRECTORY={CREDENTIALS}", f"{PREFIX}/bin/ringback", "config", "check"
+    )
     assert "Deliver webhooks" in machine.exec(f"{PREFIX}/bin/ringback", "--help")

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 FOLDER = "endpoints.d"
+#: The variable by which systemd says where the unit's credentials lie.
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
 MAX_FILES = 1000
 MAX_DECLARED = 10_000
 MAX_FILE_BYTES = 1_048_576
@@ -116,8 +118,12 @@ def _secret(named: object, folder: Path, env: Mapping[str, str], *, given: bool)
         raise _Unusable("excludes secret")
     if not isinstance(named, str) or not named or "\0" in named:
         raise _Unusable("must be a path in quotes")
-    credential = Path(env.get("CREDENTIALS_DIRECTORY", "/nonexistent"), named)
+    credential = Path(env.get(CREDENTIALS, "/nonexistent"), named)
     path = credential if credential.exists() else folder / named
+    if CREDENTIALS not in env and not path.exists():
+        raise _Unusable(
+            f"{path} is not there; a credential is seen by the unit alone: to check one, set ${CREDENTIALS}"
+        )
     try:
         text = _bytes(path, MAX_SECRET_BYTES).decode()
     except UnicodeDecodeError:
