@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringback.transports.lines import TOO_LONG, LineBuffer
+from ringback.transports.lines import BLANK, MAX_BLANKS, TOO_LONG, LineBuffer
 
 LIMIT = 12
 
@@ -17,7 +17,8 @@ def split(chunks, limit=LIMIT):
     for chunk in chunks:
         buffer.feed(chunk)
         while (line := buffer.take()) is not None:
-            lines.append(None if line is TOO_LONG else line)
+            if line != BLANK:
+                lines.append(None if line is TOO_LONG else line)
         assert len(buffer) <= limit
     return lines
 
@@ -64,11 +65,11 @@ def test_taking_late_loses_nothing(pieces, pauses):
         buffer.feed(stream[at : at + 5 * step])
         at += 5 * step
         line = buffer.take()
-        if line is not None:
+        if line:
             lines.append(line)
     buffer.feed(stream[at:])
     while (line := buffer.take()) is not None:
-        lines.append(line)
+        lines += [line] if line else []
     assert lines == naive(stream, 10_000)
 
 
@@ -113,3 +114,11 @@ def test_a_long_line_in_crumbs_is_searched_once():
     line = buffer.take()
     assert line is not None
     assert len(line) == 1 << 20
+
+
+def test_a_flood_of_blank_lines_comes_in_small_portions():
+    """Blank lines say nothing, yet whoever sends a hundred thousand must let others have their turn in between."""
+    buffer = LineBuffer(LIMIT)
+    buffer.feed(b"\n" * (10 * MAX_BLANKS) + b"a\n")
+    taken = [buffer.take() for _ in range(12)]
+    assert taken == [BLANK] * 10 + [b"a", None]

@@ -17,7 +17,7 @@ from typing import Protocol, cast
 import msgspec
 
 from ringback.core.model import Peer
-from ringback.transports.lines import TOO_LONG, LineBuffer
+from ringback.transports.lines import BLANK, TOO_LONG, LineBuffer
 
 #: With this many bytes read and not yet looked at, a connection is not read further.
 READ_AHEAD_BYTES = 65_536
@@ -194,7 +194,8 @@ class Connection(asyncio.Protocol):
                     break
                 lines += 1
                 size += len(line)
-                self._handle(line)
+                if line != BLANK:
+                    self._handle(line)
         except BaseException:
             self.abort()  # a line was lost to a bug: the producer must not wait for its answer
             raise

@@ -11,6 +11,10 @@ from typing import Final
 #: What ``take`` returns in place of a line over the limit; no line can hold an LF, so it is never one.
 TOO_LONG: Final = b"\n"
 
+#: What ``take`` returns after so many blank lines in a row: nothing to handle, but somebody else may have a turn now.
+BLANK: Final = b""
+MAX_BLANKS: Final = 16
+
 CR: Final = 0x0D
 
 
@@ -45,8 +49,11 @@ class LineBuffer:
         self._data += chunk
 
     def take(self) -> bytes | None:
-        """The next line that isn't blank, without its line end; ``TOO_LONG`` in place of one; None: feed more first."""
-        data = self._data
+        """The next line that isn't blank, without its line end; ``TOO_LONG`` in place of one; None: feed more first.
+
+        ``BLANK`` after ``MAX_BLANKS`` of them: a read full of line ends would hold the loop for a tenth of a second.
+        """
+        data, blanks = self._data, 0
         while (end := data.find(b"\n", self._scanned)) >= 0:
             start = self._start
             self._start = self._scanned = end + 1
@@ -57,6 +64,9 @@ class LineBuffer:
             line = bytes(data[start:end])
             if line and not line.isspace():
                 return line
+            blanks += 1
+            if blanks >= MAX_BLANKS:
+                return BLANK
         return self._judge_rest()
 
     def clear(self) -> None:
