@@ -4,6 +4,7 @@ import asyncio
 import socket
 
 import pytest
+import structlog
 from tests.api.parts import Parts
 
 from ringback.api.app import UNBUILT
@@ -120,3 +121,21 @@ def test_the_end_of_serving_closes_idle_connections(parts: Parts) -> None:
         assert sock.recv(65_536).startswith(b"HTTP/1.1 200")
         parts.run(asyncio.wait_for(parts._stack.aclose(), 10))
         assert sock.recv(65_536) == b""
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nAuthorization\x00: Bearer private-words\r\n\r\n",
+        b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nprivate-words\r\n",
+    ],
+)
+def test_a_malformed_request_leaves_nothing_of_itself_in_the_log(
+    parts: Parts, request_bytes: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is refused, and neither its header nor its body is logged with the parser's complaint."""
+    with structlog.testing.capture_logs() as told:
+        assert b" 400 " in raw(parts, request_bytes).splitlines()[0]
+    assert [line["event"] for line in told] == ["api.malformed"]
+    assert "private-words" not in str(told)
+    assert "private-words" not in caplog.text

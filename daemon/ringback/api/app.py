@@ -16,6 +16,7 @@ from aiohttp import web
 from ringback.api.access import DOOR, RULES, Door, Rule, access_middleware
 from ringback.api.deps import DEPS, Deps
 from ringback.api.guard import GUARD, Guard, guard_middleware
+from ringback.api.malformed import server_logger
 from ringback.api.problems import Handler, problem, problems_middleware
 from ringback.api.routes import ROUTES, UNBUILT
 from ringback.kit.log import get_logger
@@ -76,6 +77,7 @@ async def serve(
     runner = web.AppRunner(
         app,
         access_log=None,
+        logger=server_logger(),
         handle_signals=False,
         keepalive_timeout=KEEP_ALIVE_S,
         max_line_size=MAX_LINE_BYTES,
