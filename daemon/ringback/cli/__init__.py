@@ -20,6 +20,8 @@ COMMANDS = {
     "delivery": "ringback.cli.delivery:delivery",
     "token": "ringback.cli.token:token",
     "config": "ringback.cli.configuration:configuration",
+    "listen": "ringback.cli.listen:listen",
+    "verify": "ringback.cli.verify:verify",
     "dialects": "ringback.cli.dialects:dialects",
 }
 

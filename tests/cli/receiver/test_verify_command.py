@@ -1,0 +1,101 @@
+"""``ringback verify`` and ``listen`` as their users meet them."""
+
+import json
+import subprocess
+import sys
+import urllib.request
+
+from click.testing import CliRunner
+
+from ringback import dialects
+from ringback.cli import main
+
+
+def vector():
+    """A signed request of the dialect standard."""
+    return next(v for v in dialects.get("standard").vectors if v.secrets)
+
+
+def verify(*arguments):
+    """Run the command at the vector's moment."""
+    return CliRunner().invoke(main, ["verify", "--at", str(vector().now_ms // 1000), *arguments])
+
+
+def test_a_captured_request_is_right(tmp_path):
+    """A whole HTTP request from a file passes, exit 0."""
+    lines = [b"POST /hook HTTP/1.1", b"Host: x", *(f"{n}: {v}".encode() for n, v in vector().headers)]
+    file = tmp_path / "captured.http"
+    file.write_bytes(b"\r\n".join(lines) + b"\r\n\r\n" + vector().body)
+    result = verify("--request", str(file), "--secret", vector().secrets[0])
+    assert result.exit_code == 0, result.output
+    assert "the request is right" in result.output
+
+
+def test_a_wrong_part_is_named_and_the_exit_code_says_no(tmp_path):
+    """Exit 1, and the line with the cross names the signature."""
+    body, headers = tmp_path / "body", tmp_path / "headers"
+    body.write_bytes(vector().body + b"\n")
+    headers.write_text("\n".join(f"{n}: {v}" for n, v in vector().headers))
+    result = verify("--secret", vector().secrets[0], "--headers", str(headers), str(body))
+    assert result.exit_code == 1
+    assert "✗ webhook-signature" in result.output
+    assert "added on the way" in result.output
+
+
+def test_json_holds_every_finding(tmp_path):
+    """For scripts: the findings as they are; the secret comes from a file."""
+    secret, body = tmp_path / "secret", tmp_path / "body"
+    secret.write_text(vector().secrets[0] + "\n")
+    body.write_bytes(vector().body)
+    result = verify(
+        "--json",
+        "--dialect=standard",
+        f"--secret-file={secret}",
+        *(f"-H{n}: {v}" for n, v in vector().headers),
+        str(body),
+    )
+    told = json.loads(result.output)
+    assert told["ok"]
+    assert {f["part"] for f in told["findings"]} >= {"webhook-id", "webhook-signature"}
+
+
+def test_bad_usage_is_two(tmp_path):
+    """No body, both bodies, an unknown dialect, no such file: exit 2 with a sentence."""
+    for arguments in ([], ["--request", "x", "y"], ["--dialect", "nope", __file__], [str(tmp_path / "none")]):
+        assert verify(*arguments).exit_code == 2
+
+
+def test_listen_shows_checks_fails_and_ends():
+    """A receiver process: the first request fails on demand, the second is right, then it ends by itself."""
+    command = [sys.executable, "-m", "ringback", "listen", "--port=0", "--json", "--fail-first=1", "--count=2"]
+    with subprocess.Popen([*command, "--secret", vector().secrets[0]], stdout=subprocess.PIPE, text=True) as process:
+        url = json.loads(process.stdout.readline())["listening"]
+        statuses = []
+        for _ in range(2):
+            request = urllib.request.Request(url + "hook", vector().body, dict(vector().headers), method="POST")
+            try:
+                with urllib.request.urlopen(request, timeout=20) as response:
+                    statuses.append(response.status)
+            except urllib.error.HTTPError as error:
+                statuses.append(error.code)
+                error.close()
+        told = [json.loads(line) for line in process.stdout]
+        assert process.wait(20) == 0
+    assert statuses == [503, 200]
+    assert [one["answered"] for one in told] == ["503", "200"]
+    assert {f["part"] for f in told[0]["findings"] if f["ok"]} >= {"webhook-id", "webhook-signature"}
+
+
+def test_listen_answers_a_handshake():
+    """A validation token comes back as it was sent."""
+    command = [sys.executable, "-m", "ringback", "listen", "--port=0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            url = json.loads(process.stdout.readline())["listening"]
+            request = urllib.request.Request(url + "hook?validationToken=abc%20d", b"", method="POST")
+            with urllib.request.urlopen(request, timeout=20) as response:
+                assert response.read() == b"abc d"
+            assert json.loads(process.stdout.readline())["handshake"] == "graph"
+        finally:
+            process.terminate()
+            process.wait(20)
