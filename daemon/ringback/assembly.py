@@ -26,6 +26,7 @@ from ringback.service.endpoints import EndpointDefaults, Endpoints
 from ringback.service.intake import Intake
 from ringback.service.janitor import DAY_MS, Janitor, Keep
 from ringback.service.reload import Live, policy_of
+from ringback.service.rotation import Rotation
 from ringback.service.spool import Spool
 from ringback.service.tokens import Tokens
 from ringback.service.verify import Us, Verify
@@ -116,7 +117,9 @@ async def assemble(
         dispatch=dispatch,
         tokens=Tokens(writer, clock, chance, await tokens.load(pool)),
         verify=verify,
+        rotation=_rotation(endpoints, clock, chance),
         clock=clock,
+        chance=chance,
         ready=ready,
         max_event_bytes=settings.ingest.max_event_bytes,
         max_response_bytes=settings.delivery.max_response_bytes,
@@ -229,6 +232,13 @@ def _dispatch(
         limits=_limits(settings), endpoints=endpoints, reads=reads, writer=writer, attempts=attempts, clock=clock
     )
     return dispatch, attempts
+
+
+def _rotation(endpoints: Endpoints, clock: Clock, chance: Chance) -> Rotation:
+    rotation = Rotation(endpoints, clock, chance)
+    rotation.fill(endpoints)
+    endpoints.on_change(rotation.changed)
+    return rotation
 
 
 def _verify(settings: Settings, clock: Clock, chance: Chance, endpoints: Endpoints, sender: HttpSender) -> Verify:

@@ -28,6 +28,7 @@ from ringback.kit.wake import run_turns
 from ringback.service.endpoints import EndpointDefaults, Endpoints
 from ringback.service.intake import Intake
 from ringback.service.rendering import digest_of
+from ringback.service.rotation import Rotation
 from ringback.service.tokens import Tokens
 from ringback.service.verify import Us, Verify
 from ringback.store.database import open_state
@@ -146,7 +147,9 @@ class Parts:
             dispatch=self.flights,
             tokens=Tokens(self.writer, clock, chance),
             verify=verify,
+            rotation=Rotation(self.endpoints, clock, chance),
             clock=clock,
+            chance=chance,
             ready=lambda: self.state,
             max_event_bytes=MAX_EVENT_BYTES,
             divert_to=self.divert_to,

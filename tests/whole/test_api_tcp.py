@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from tests.harness.daemon import Daemon
-from tests.harness.receiver_client import ROOT
+from tests.harness.receiver_client import ROOT, Receiver
+from tests.harness.waiting import wait_until
 
 pytestmark = pytest.mark.whole
 
@@ -61,3 +62,21 @@ def test_tenants_by_tcp_see_their_own(daemon: Daemon) -> None:
     assert acme.encode() not in held, "only the digest is stored"
     daemon.signal(15)
     assert daemon.wait() == 0
+
+
+def test_pings_arrive_and_rotated_secrets_verify(daemon: Daemon, receiver: Receiver) -> None:
+    """A ping is delivered signed; while the grace lasts a receiver with the old secret verifies, then no more."""
+    daemon.start()
+    made = daemon.endpoint(receiver.url("/ok/a"), events=["never.**"])
+    path = f"/api/v1/endpoints/{made['id']}"
+    for rotation in ({"grace_s": 3600}, None):
+        if rotation:
+            assert daemon.api("POST", f"{path}/rotate-secret", rotation)[0] == 202
+        status, told = daemon.api("POST", f"{path}/ping")
+        assert status == 202
+        assert daemon.wait_status(told["event_id"], "succeeded")["id"] == told["id"]
+    assert receiver.path("/ok/a")["bad"] == 0
+    assert daemon.api("POST", f"{path}/rotate-secret", {"grace_s": 0})[0] == 202
+    told = daemon.api("POST", f"{path}/test")[1]
+    receiver.wait_for("/ok/a", ids=2)
+    wait_until(lambda: receiver.path("/ok/a")["bad"] == 1, 20, lambda: str(receiver.path("/ok/a")))

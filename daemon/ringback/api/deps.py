@@ -9,13 +9,15 @@ from typing import Protocol
 
 from aiohttp import web
 
-from ringback.core.model import Peer
-from ringback.kit.clock import Clock
+from ringback.core.model import Event, Peer, Rejection
+from ringback.kit.clock import Chance, Clock
 from ringback.service.endpoints import Endpoints
+from ringback.service.rotation import Rotation
 from ringback.service.tokens import Tokens
 from ringback.service.verify import Verify
 from ringback.store.endpoints import EndpointReads
 from ringback.store.history import HistoryReads
+from ringback.store.ops import Accepted
 from ringback.store.writer import Writer
 
 
@@ -27,6 +29,17 @@ class TakesLines(Protocol):
 
         ``tenant``: the only one it may be of; the line needn't name it.
         """
+        ...
+
+    def give(
+        self,
+        event: Event,
+        lanes: tuple[int, ...],
+        now_ms: int,
+        peer: Peer,
+        done: Callable[[Accepted | Rejection], None],
+    ) -> None:
+        """Take an event of the daemon's own for these lanes; ``done`` is called once, after the commit."""
         ...
 
     def refuse(self, code: str, message: str) -> bytes:
@@ -69,8 +82,10 @@ class Deps:
     intake: TakesLines
     dispatch: HoldsFlights
     tokens: Tokens
+    rotation: Rotation
     verify: Verify
     clock: Clock
+    chance: Chance
     ready: Callable[[], str]
     max_event_bytes: int = 1_048_576
     max_response_bytes: int = 65_536

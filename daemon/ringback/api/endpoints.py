@@ -16,7 +16,7 @@ from ringback.api.deps import Deps, deps_of
 from ringback.api.problems import answer, refused
 from ringback.api.reading import flag, id_cursor, make_cursor, no_body, one_of, paging, query, read_json, text
 from ringback.core.headers import is_secret_header
-from ringback.core.model import Endpoint, EndpointStatus
+from ringback.core.model import Endpoint, EndpointStatus, Secret
 from ringback.core.signing import mask_secret
 from ringback.core.times import rfc3339
 from ringback.service.endpoint_fields import Refusal
@@ -43,7 +43,7 @@ async def create(request: web.Request) -> web.Response:
     done = await deps.endpoints.create(with_tenant(request, await read_json(request)))
     if isinstance(done, Refusal):
         return refused(done)
-    return answer(_changed(deps, done), 201, {"Location": f"{PATH}/{done.endpoint.id}"})
+    return answer(changed(deps, done), 201, {"Location": f"{PATH}/{done.endpoint.id}"})
 
 
 async def index(request: web.Request) -> web.Response:
@@ -78,7 +78,7 @@ async def patch(request: web.Request) -> web.Response:
     deps = deps_of(request)
     patch = await read_json(request)
     done = await deps.endpoints.patch(own_endpoint(request).id, patch)
-    return refused(done) if isinstance(done, Refusal) else answer(_changed(deps, done))
+    return refused(done) if isinstance(done, Refusal) else answer(changed(deps, done))
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -111,7 +111,8 @@ async def _verb(request: web.Request, verb: Callable[[str], Awaitable[Changed | 
     return refused(done) if isinstance(done, Refusal) else answer(view(deps_of(request), done.endpoint), 202)
 
 
-def _changed(deps: Deps, done: Changed) -> dict[str, Any]:
+def changed(deps: Deps, done: Changed) -> dict[str, Any]:
+    """An endpoint after a verb: a secret made or set just now in full, this once."""
     shown = view(deps, done.endpoint)
     if done.new_secret:
         shown["secret"] = done.endpoint.secrets[0].value
@@ -133,6 +134,7 @@ def view(deps: Deps, endpoint: Endpoint, *, reveal: bool = False) -> dict[str, A
         "dialect": endpoint.dialect,
         "events": endpoint.events,
         "secret": secret if reveal else mask_secret(secret),
+        "previous_secrets": [_previous(old, reveal=reveal) for old in endpoint.secrets[1:]],
         "status": endpoint.status,
         "status_reason": endpoint.status_reason,
         "concurrency": endpoint.concurrency,
@@ -166,6 +168,12 @@ def _proof(endpoint: Endpoint) -> dict[str, Any] | None:
     times = {"proved_at": proof.proved_at_ms, "renew_at": proof.renew_at_ms, "consent_until": proof.consent_until_ms}
     shown: dict[str, Any] = {name: None if at_ms is None else rfc3339(at_ms) for name, at_ms in times.items()}
     return shown | {"allowed_per_min": proof.per_min}
+
+
+def _previous(secret: Secret, *, reveal: bool) -> dict[str, Any]:
+    """One that still signs, beside the newest, until its time is over."""
+    expires_at = None if secret.expires_at_ms is None else rfc3339(secret.expires_at_ms)
+    return {"secret": secret.value if reveal else mask_secret(secret.value), "expires_at": expires_at}
 
 
 def _retry(policy: Any) -> dict[str, Any] | None:

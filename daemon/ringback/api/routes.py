@@ -8,7 +8,17 @@ Must not know: what any call does.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ringback.api import deliveries, delivery_pages, endpoints, events, handshakes, health, submit, tokens
+from ringback.api import (
+    deliveries,
+    delivery_pages,
+    endpoint_verbs,
+    endpoints,
+    events,
+    handshakes,
+    health,
+    submit,
+    tokens,
+)
 from ringback.api.access import Rule
 from ringback.api.problems import Handler
 from ringback.api.reading import Parse
@@ -90,6 +100,18 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", _ONE + "/challenge", endpoints.challenge, Rule.TENANT, "Have it prove itself now", 202, "Endpoint"),
     Route("GET", _CONSENT, handshakes.consent, Rule.OPEN, "A receiver consents, by its token", gives="Consent"),
     Route("POST", _CONSENT, handshakes.consent, Rule.OPEN, "A receiver consents, by its token", gives="Consent"),
+    Route("POST", _ONE + "/ping", endpoint_verbs.ping, Rule.TENANT, "Send it ringback.test", 202, "Probed"),
+    Route("POST", _ONE + "/test", endpoint_verbs.test, Rule.TENANT, "Send it ringback.test", 202, "Probed"),
+    Route(
+        "POST",
+        _ONE + "/rotate-secret",
+        endpoint_verbs.rotate_secret,
+        Rule.TENANT,
+        "Sign with a new secret, and for a while with the old one too; the new one is in full in this answer only",
+        202,
+        "Endpoint",
+        "RotateFields",
+    ),
     Route(
         "POST",
         "/api/v1/events",
@@ -177,9 +199,6 @@ ROUTES: tuple[Route, ...] = (
 
 #: Named in CONTRACT, not built: 501 rather than 404, so that a caller knows it isn't a typo.
 UNBUILT = (
-    ("POST", "/api/v1/endpoints/{id}/ping"),
-    ("POST", "/api/v1/endpoints/{id}/test"),
-    ("POST", "/api/v1/endpoints/{id}/rotate-secret"),
     ("POST", "/api/v1/endpoints/{id}/replay"),
     ("GET", "/api/v1/endpoints/{id}/stats"),
     ("GET", "/metrics"),

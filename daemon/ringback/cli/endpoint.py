@@ -10,6 +10,7 @@ import click
 
 from ringback.cli.client import Api, segment
 from ringback.cli.context import Group, api, json_option, print_json, where
+from ringback.cli.endpoint_verbs import ping, rotate_secret, test
 from ringback.cli.lists import endpoint_id, fetch, limit_option
 
 PATH = "/api/v1/endpoints"
@@ -257,6 +258,10 @@ def remove(
         click.confirm(f"Remove {target} and cancel what it is owed?", abort=True, err=True)
     daemon.delete(path)
     click.echo(f"{target} removed")
+
+
+for _verb in (ping, test, rotate_secret):
+    endpoint.add_command(_verb)
 
 
 def _path(daemon: Api, target: str, tenant: str | None) -> str:

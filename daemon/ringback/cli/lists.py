@@ -9,7 +9,7 @@ from uuid import UUID
 
 import click
 
-from ringback.cli.client import Api, NotFound
+from ringback.cli.client import Api, NotFound, segment
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,6 +57,11 @@ def endpoint_id(api: Api, text: str, tenant: str | None = None) -> str:
     if len(found) > 1:
         raise click.UsageError(f"{len(found)} tenants have an endpoint named {text!r}: say --tenant, or give its id")
     return str(found[0]["id"])
+
+
+def endpoint_path(api: Api, text: str, tenant: str | None = None) -> str:
+    """Where the API has an endpoint told by id or by name. Raises as ``endpoint_id``."""
+    return f"/api/v1/endpoints/{segment(endpoint_id(api, text, tenant))}"
 
 
 def is_id(text: str) -> bool:

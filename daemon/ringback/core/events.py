@@ -231,6 +231,11 @@ def _digest(type_: str, data: bytes, raws: dict[str, bytes]) -> bytes:
     return hashlib.sha256(text, usedforsecurity=False).digest()
 
 
+def own_event(event_id: str, tenant: str, type_: str, data: bytes, now_ms: int) -> Event:
+    """An event of the daemon's own; ``data`` is a JSON object."""
+    return Event(event_id, tenant, type_, data, now_ms, _digest(type_, data, {}), id_given=False)
+
+
 def encode_ok(event_id: str, deliveries: int, duplicate: bool) -> bytes:  # noqa: FBT001 - the answer's own member
     """The answer line, LF included, for an event that is durable. Ids need no escaping: their form was checked."""
     tail = b',"duplicate":true}\n' if duplicate else b"}\n"

@@ -92,6 +92,24 @@ class Vector:
     headers: Headers
 
 
+class Probe(msgspec.Struct, frozen=True):
+    """What a ping or a test may tell of the endpoint it goes to. ``kind``: ``ping`` or ``test``."""
+
+    kind: str
+    endpoint_id: str
+    url: str
+    events: tuple[str, ...] = ()
+    name: str | None = None
+    description: str | None = None
+    created_at_ms: int = 0
+    updated_at_ms: int = 0
+
+
+def probe_data(probe: Probe) -> bytes:
+    """The data of ``ringback.test`` for a format that has nothing of its own to say."""
+    return msgspec.json.encode({"kind": probe.kind, "endpoint_id": probe.endpoint_id, "name": probe.name})
+
+
 def any_type(_type: str) -> bool:
     """For a format that can say every type."""
     return True
@@ -144,6 +162,7 @@ class Dialect:
     own; ``aliases``: other names of a type. ``expresses(type_name)``: can it say this type, told in its own words;
     ``expresses_data(type_name, data, options)``: for formats where the data decides too, asked when an event is
     matched; ``wants`` tells what such data must have.
+    ``probe(probe)``: the data, a JSON object, of the ``ringback.test`` that a ping or a test sends.
     ``judge(status)``: what a final status that is neither 2xx nor 410 means. ``own_headers``: names, lower case, that
     an operator can't set; ``secret_headers``: those of them that are masked when shown; ``mask(body)`` hides what is
     secret in a body. ``vectors``: its known answers.
@@ -168,6 +187,7 @@ class Dialect:
     expresses: Callable[[str], bool] = any_type
     expresses_data: Callable[[str, bytes, Options], bool] | None = None
     wants: str = ""
+    probe: Callable[[Probe], bytes] = probe_data
     judge: Callable[[int], Verdict] = always_retry
     content_type: str = JSON
     own_headers: frozenset[str] = frozenset()

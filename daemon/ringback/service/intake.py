@@ -100,11 +100,22 @@ class Intake:
 
     def take(self, event: Event, peer: Peer, done: Callable[[Accepted | Rejection], None]) -> None:
         """Take one event that was parsed already. ``done`` is called once, on the loop's thread, after the commit."""
+        lanes = self._matches.match(event.tenant, event.type, event.data)
+        self.give(event, lanes, self._clock.now_ms(), peer, done)
+
+    def give(
+        self,
+        event: Event,
+        lanes: tuple[int, ...],
+        now_ms: int,
+        peer: Peer,
+        done: Callable[[Accepted | Rejection], None],
+    ) -> None:
+        """As ``take``, for these lanes alone, whatever they filter; ``now_ms`` is when it counts as accepted."""
         if self._closed:
             done(Rejection("shutting_down", "the daemon is stopping"))
             return
-        lanes = self._matches.match(event.tenant, event.type, event.data)
-        op = AcceptEvent(event, lanes, self._clock.now_ms(), peer)
+        op = AcceptEvent(event, lanes, now_ms, peer)
         self._writer.submit(op, lambda result: self._settle(op, result, done))
         self._feel_pressure()
 

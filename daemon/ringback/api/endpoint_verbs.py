@@ -1,0 +1,46 @@
+"""More calls on one endpoint: ping, test, rotate-secret.
+
+Must not know: what is sent, how a secret is made.
+"""
+
+from aiohttp import web
+
+from ringback.api import endpoints
+from ringback.api.access import own_endpoint
+from ringback.api.deps import deps_of
+from ringback.api.problems import answer, problem, refused
+from ringback.api.reading import no_body, query, read_optional
+from ringback.api.submit import peer_of
+from ringback.core.model import Rejection
+from ringback.service import probes
+from ringback.service.endpoint_fields import Refusal
+
+
+async def ping(request: web.Request) -> web.Response:
+    """202 with the delivery's id."""
+    return await _probe(request, probes.PING)
+
+
+async def test(request: web.Request) -> web.Response:
+    """202 with the delivery's id."""
+    return await _probe(request, probes.TEST)
+
+
+async def _probe(request: web.Request, kind: str) -> web.Response:
+    query(request, {})
+    await no_body(request)
+    deps, endpoint = deps_of(request), own_endpoint(request)
+    sent = await probes.send(deps.intake, endpoint, kind, peer_of(request), clock=deps.clock, chance=deps.chance)
+    if isinstance(sent, Rejection):
+        return problem(sent.code, sent.message)
+    told = {"id": sent.delivery_id, "delivery_id": sent.delivery_id, "event_id": sent.event_id}
+    return answer(told | {"endpoint_id": endpoint.id}, 202)
+
+
+async def rotate_secret(request: web.Request) -> web.Response:
+    """202 with the endpoint, its new secret in full."""
+    query(request, {})
+    deps = deps_of(request)
+    body = await read_optional(request)
+    done = await deps.rotation.rotate(own_endpoint(request).id, body)
+    return refused(done) if isinstance(done, Refusal) else answer(endpoints.changed(deps, done), 202)

@@ -1,0 +1,99 @@
+"""``ringback endpoint ping|test|rotate-secret``: commands on one endpoint that was made before.
+
+Must not know: what is sent, how a secret is made.
+"""
+
+import sys
+
+import click
+
+from ringback.cli.context import Command, api, json_option, print_json, where
+from ringback.cli.lists import endpoint_path
+
+
+@click.command(cls=Command)
+@click.argument("target", metavar="ENDPOINT")
+@click.option("--tenant", help="Whose endpoint, if it is told by its name.")
+@json_option
+@where
+def ping(
+    target: str,
+    tenant: str | None,
+    as_json: bool,  # noqa: FBT001 - a command-line flag
+    config_path: str | None,
+    socket_path: str | None,
+) -> None:
+    """Send it a ringback.test event, whatever it filters.
+
+    \b
+    Example:
+      ringback endpoint ping crm
+    """  # noqa: D301 - \b is click's mark for lines to keep as they are
+    _probe("ping", target, tenant, config_path, socket_path, as_json=as_json)
+
+
+@click.command(cls=Command)
+@click.argument("target", metavar="ENDPOINT")
+@click.option("--tenant", help="Whose endpoint, if it is told by its name.")
+@json_option
+@where
+def test(
+    target: str,
+    tenant: str | None,
+    as_json: bool,  # noqa: FBT001 - a command-line flag
+    config_path: str | None,
+    socket_path: str | None,
+) -> None:
+    """Send it a ringback.test event, marked as a test.
+
+    \b
+    Example:
+      ringback endpoint test crm
+    """  # noqa: D301 - \b is click's mark for lines to keep as they are
+    _probe("test", target, tenant, config_path, socket_path, as_json=as_json)
+
+
+def _probe(
+    kind: str, target: str, tenant: str | None, config_path: str | None, socket_path: str | None, *, as_json: bool
+) -> None:
+    daemon = api(config_path, socket_path)
+    sent = daemon.post(f"{endpoint_path(daemon, target, tenant)}/{kind}")
+    if as_json:
+        print_json(sent)
+    else:
+        click.echo(f"on its way: ringback delivery show {sent['delivery_id']}")
+
+
+@click.command("rotate-secret", cls=Command)
+@click.argument("target", metavar="ENDPOINT")
+@click.option("--tenant", help="Whose endpoint, if it is told by its name.")
+@click.option("--grace-s", type=float, help="Seconds the old secret signs too; a day if not given, 0 drops it at once.")
+@click.option("--secret", help="The new secret, - to read it from stdin; made if not given.")
+@json_option
+@where
+def rotate_secret(
+    target: str,
+    tenant: str | None,
+    grace_s: float | None,
+    secret: str | None,
+    as_json: bool,  # noqa: FBT001 - a command-line flag
+    config_path: str | None,
+    socket_path: str | None,
+) -> None:
+    """Sign with a new secret, and for a while with the old one too. The new one is shown once, now.
+
+    \b
+    Example:
+      ringback endpoint rotate-secret crm --grace-s 3600
+    """  # noqa: D301 - \b is click's mark for lines to keep as they are
+    daemon = api(config_path, socket_path)
+    given = sys.stdin.readline().strip() if secret == "-" else secret  # noqa: S105 - a dash, not a secret
+    body = {name: value for name, value in (("grace_s", grace_s), ("secret", given)) if value is not None}
+    changed = daemon.post(endpoint_path(daemon, target, tenant) + "/rotate-secret", body)
+    if as_json:
+        print_json(changed)
+        return
+    click.echo(changed["secret"])
+    ends = [old["expires_at"] for old in changed["previous_secrets"]]
+    until = f"the old one signs too until {ends[0]}" if ends else "the old one is gone"
+    click.echo(f"Keep it now: it is shown in full only this once; {until}.", err=True)
