@@ -6,7 +6,7 @@ import pytest
 from tests.harness.boards import fill, owed, proved, start_all
 
 from ringback.core.lane import Rank
-from ringback.core.model import Phase
+from ringback.core.model import Phase, RateLimit
 from ringback.core.schedule import SUSPECT_AFTER_S, Board, Limits
 from ringback.core.window import Signal, Window
 
