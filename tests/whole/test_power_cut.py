@@ -24,10 +24,10 @@ TIME_LIMIT_S = 600
 MAX_START_S = 10
 
 
-def harness(folder: Path, fs: str, *options: str) -> "subprocess.CompletedProcess[str]":
+def harness(folder: Path, fs: str, *options: str, module: str = "power_cut") -> "subprocess.CompletedProcess[str]":
     """Run the cutting process in a mount namespace of its own."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    command = ["unshare", "-m", sys.executable, "-m", "tests.harness.power_cut", f"--fs={fs}", f"--dir={folder}"]
+    command = ["unshare", "-m", sys.executable, "-m", f"tests.harness.{module}", f"--fs={fs}", f"--dir={folder}"]
     return subprocess.run(
         [*command, *options],
         cwd=ROOT,
@@ -55,9 +55,9 @@ def _can_cut(tmp_path_factory: pytest.TempPathFactory) -> None:
             pytest.skip(f"a {fs} image can't be mounted and cut here: {probe.stderr.strip().splitlines()[-1]}")
 
 
-def cut(folder: Path, fs: str, *options: str) -> list[dict[str, Any]]:
+def cut(folder: Path, fs: str, *options: str, module: str = "power_cut") -> list[dict[str, Any]]:
     """The cutting process's results, which must have come to an end."""
-    done = harness(folder, fs, *options)
+    done = harness(folder, fs, *options, module=module)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -86,4 +86,25 @@ def test_without_fsync_the_same_cut_loses_acknowledged_events(tmp_path: Path, fs
     """The negative control: if this lost nothing, the test above would have no teeth."""
     (result,) = cut(tmp_path, fs, "--no-fsync")
     assert result["acked"] > 50
+    assert result["missing"], "the cut destroyed nothing: it proves nothing"
+
+
+@pytest.mark.parametrize("fs", FILE_SYSTEMS)
+def test_a_power_cut_loses_and_doubles_nothing_of_the_spool(tmp_path: Path, fs: str, long: bool) -> None:
+    """What was synced into new/ is there after each cut, once, whether or not the daemon had taken its file."""
+    seed = random.SystemRandom().randrange(2**32)
+    number = CUTS_LONG if long else CUTS
+    results = cut(tmp_path, fs, f"--cuts={number}", f"--seed={seed}", module="power_cut_spool")
+    print(f"seed {seed}: {results}")
+    assert len(results) == number
+    for result in results:
+        assert result["left"] > 50, "a cut without files proves nothing"
+        assert result["missing"] == []
+        assert result["doubled"] == []
+
+
+@pytest.mark.parametrize("fs", FILE_SYSTEMS)
+def test_without_fsync_the_same_cut_loses_what_was_taken_from_the_spool(tmp_path: Path, fs: str) -> None:
+    """The negative control: files are gone from new/ and their events from the table."""
+    (result,) = cut(tmp_path, fs, "--no-fsync", module="power_cut_spool")
     assert result["missing"], "the cut destroyed nothing: it proves nothing"
