@@ -62,12 +62,17 @@ async def test_the_backlog_is_what_waits(store: Store):
 
 async def test_a_cancelled_wait_does_not_cancel_the_write(store: Store):
     """Who stops waiting for the answer still gets the event stored, and the writer goes on."""
+    loop = asyncio.get_running_loop()
+    reported: list[dict] = []
+    loop.set_exception_handler(lambda _, context: reported.append(context))
     waiting = asyncio.ensure_future(store.run(accept("a", 1)))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert await store.run(accept("a", 1)) == Accepted(1, 1, duplicate=True)
+    loop.set_exception_handler(None)
+    assert reported == []
 
 
 async def test_a_failed_operation_raises_by_name(store: Store):
