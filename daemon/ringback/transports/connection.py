@@ -12,10 +12,13 @@ from collections import OrderedDict
 from collections.abc import Hashable
 
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
 
 MAX_LINE_BYTES = 8190  #: status line, and each header's name and value
 MAX_RESPONSE_HEADERS = 128
+MAX_INTERIM_RESPONSES = 32  #: 1xx before the answer; the head's budget alone would let 2,600 pass, 60 ms of parsing
+HEAD_STEP_BYTES = 2048  #: fed to the parser at once until the answer's body begins, so that the count can stop it
 READ_BUFFER_BYTES = 65536  #: the stream holds back the peer beyond twice this
 WIRE_BYTES_PER_BODY_BYTE = 16  #: one-byte chunks take 6; beyond this the framing is an attack
 
@@ -40,11 +43,13 @@ class HttpConnection(ResponseHandler):
         self.parked = False
         self._pool = pool
         self._budget = 0
+        self._heads = 0
 
     def begin(self, *, method: str, max_head_bytes: int) -> None:
         """Get ready for one response; call right before its request is written."""
         self.served += 1
         self.wire_bytes = 0
+        self._heads = 0
         self._budget = max_head_bytes
         self._payload = None  # the last response's would lend this one its bytes
         self.set_response_params(
@@ -82,7 +87,21 @@ class HttpConnection(ResponseHandler):
         self._pool.lost(self)
         super().connection_lost(exc)
 
+    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
+        """A response's head is complete: count it."""
+        self._heads += 1
+        super().feed_data(data, size)
+
     def _feed(self, data: bytes) -> None:
+        while len(data) > HEAD_STEP_BYTES and self._allowed() == self._budget:  # no byte of a body yet
+            self._parse(data[:HEAD_STEP_BYTES])
+            data = data[HEAD_STEP_BYTES:]
+            if self._heads > MAX_INTERIM_RESPONSES + 1:
+                self._overrun()
+                return
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         self.wire_bytes += len(data)
         if self._exception is not None:
             return  # the parser has given up; what follows would only cost time
@@ -97,7 +116,11 @@ class HttpConnection(ResponseHandler):
         return self._budget + WIRE_BYTES_PER_BODY_BYTE * payload.total_bytes
 
     def _overrun(self) -> None:
-        error = HeadOverrunError(f"more than {self._budget} bytes of head or framing")
+        error = HeadOverrunError(
+            f"more than {MAX_INTERIM_RESPONSES} interim responses"
+            if self._heads > MAX_INTERIM_RESPONSES + 1
+            else f"more than {self._budget} bytes of head or framing"
+        )
         if self._payload is not None:
             _break_off(self._payload, error)
         self.set_exception(error)

@@ -242,3 +242,11 @@ async def test_no_secret_of_the_request_is_in_an_error(sender, server):
         wanted = request(f"{server.url(path)}?token=hunter2", headers=(("authorization", "Bearer hunter2"),))
         outcome = await sender.send(wanted, SHORT_S)
         assert "hunter2" not in repr(outcome)
+
+
+async def test_a_flood_of_interim_responses_ends_at_their_count(post):
+    """A thousand 103s fit into a head's bytes, yet each costs the loop a parser's run: a few dozen are the limit."""
+    outcome = await post("interims/1000")
+    assert outcome.kind is OutcomeKind.PROTOCOL_ERROR
+    assert "interim responses" in outcome.error
+    assert outcome.maybe_sent
