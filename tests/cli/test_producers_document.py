@@ -1,0 +1,141 @@
+"""The programs in docs/producers.md run as they stand, also when they start before the daemon does."""
+
+import contextlib
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.harness.waiting import wait_until
+
+pytestmark = pytest.mark.whole
+
+ROOT = Path(__file__).parents[2]
+TIME_LIMIT_S = 120
+
+
+def program(language):
+    """The one program of that language."""
+    (found,) = re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / "producers.md").read_text(), re.DOTALL)
+    return found
+
+
+def env_of(daemon):
+    """Where the programs find the daemon."""
+    return os.environ | {
+        "RINGBACK_EVENTS": str(daemon.events_path),
+        "RINGBACK_CONTROL": str(daemon.control_path),
+        "RINGBACK_SPOOL": str(daemon.state_dir / "spool"),
+    }
+
+
+def needs(tool):
+    """Skip where a language isn't installed."""
+    return pytest.mark.skipif(shutil.which(tool) is None, reason=f"{tool} isn't installed")
+
+
+def run(daemon, command, **options):
+    """Run a program against a daemon that is up; its output."""
+    done = subprocess.run(
+        command, env=env_of(daemon), capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False, **options
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def stored(daemon):
+    """The ids in the table."""
+    return [key for (key,) in daemon.sql("SELECT id FROM event ORDER BY id")]
+
+
+@pytest.mark.parametrize(
+    ("language", "name", "command", "key"),
+    [
+        pytest.param("js", "emit.mjs", ["node"], "job-42-node", marks=needs("node")),
+        pytest.param("go", "emit.go", ["go", "run"], "job-42-go", marks=[needs("go"), pytest.mark.long]),
+        pytest.param("java", "Emit.java", ["java"], "job-42-java", marks=[needs("java"), pytest.mark.long]),
+    ],
+)
+def test_a_program_waits_for_the_daemon_and_emits_once(daemon, tmp_path, language, name, command, key):
+    """Started before the daemon it retries; run again it is answered with a duplicate."""
+    (tmp_path / name).write_text(program(language))
+    running = subprocess.Popen(
+        [*command, str(tmp_path / name)], env=env_of(daemon), stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.wait(1)
+        daemon.start()
+        assert key in running.communicate(timeout=TIME_LIMIT_S)[0]
+        assert running.returncode == 0
+    finally:
+        running.kill()
+        running.communicate()
+    assert key in run(daemon, [*command, str(tmp_path / name)], cwd=tmp_path)
+    assert stored(daemon) == [key]
+
+
+def test_the_python_programs_emit(daemon):
+    """One event and its acknowledgement, a thousand in a stream, a thousand at once."""
+    daemon.start()
+    told = run(daemon, [sys.executable, "-c", program("python")])
+    assert told.splitlines() == ["job-42-completed 0 False", "0 refused"]
+    assert run(daemon, [sys.executable, "-c", program("python-async")]).strip() == "0"
+    assert len(stored(daemon)) == 2001
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl isn't installed")
+def test_the_curl_command_emits(daemon):
+    """The answer is the socket's."""
+    daemon.start()
+    assert '"ok":true' in run(daemon, ["sh", "-c", program("curl")])
+    assert stored(daemon) == ["job-42-curl"]
+
+
+def test_the_shell_program_spools(daemon):
+    """A file for each call, with the daemon down and up; its events arrive."""
+    daemon.start().kill()
+    command = ["sh", "-c", program("sh"), "to-spool", "stt.jobs.completed"]
+    name = run(daemon, command, input='{"job_id":"42"}').strip()
+    path = daemon.state_dir / "spool" / "new" / name
+    assert path.stat().st_mode & 0o777 == 0o660
+    daemon.start()
+    run(daemon, command, input='{"job_id":"43"}')
+    wait_until(lambda: len(stored(daemon)) == 2, 20, daemon.tail)
+    wait_until(lambda: not path.exists(), 20, daemon.tail)
+
+
+def test_the_outbox_is_relayed_over_kills(daemon, tmp_path):
+    """Relay and daemon are killed in the middle: each job's event is stored exactly once, none without its job."""
+    database = tmp_path / "app.db"
+    names = {"__name__": "outbox"}
+    exec(program("python-outbox"), names)
+
+    def relay():
+        return subprocess.Popen([sys.executable, "-c", program("python-outbox"), str(database)], env=env_of(daemon))
+
+    with contextlib.closing(sqlite3.connect(database, timeout=30)) as db:
+        db.executescript(names["SCHEMA"])
+        relaying = relay()
+        try:
+            for n in range(300):
+                names["finish_job"](db, f"job-{n}")
+                if n % 100 == 20:
+                    daemon.start()
+                if n % 100 == 60:
+                    relaying.kill()
+                    relaying.wait()
+                    relaying = relay()
+                if n % 100 == 90:
+                    daemon.kill()
+            daemon.start()
+            wait_until(lambda: db.execute("SELECT count(*) FROM outbox").fetchone() == (0,), 60, daemon.tail)
+        finally:
+            relaying.kill()
+            relaying.wait()
+    data = sorted(text for (text,) in daemon.sql("SELECT data FROM payload"))
+    assert data == sorted(b'{"job_id":"job-%d"}' % n for n in range(300))
