@@ -24,7 +24,7 @@ NOT_NOW = frozenset({"overloaded", "storage_full", "shutting_down", "unknown_out
 #: Longer than any answer; a peer that sends more speaks something else.
 MAX_ANSWER_BYTES = 65_536
 
-#: The wait before the next connection or try: doubled each time, shortened by chance. A local socket costs little to try.
+#: The wait before the next connection or try: doubled each time, shortened by chance. A try costs little.
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.02, 0.5
 
 _TIMES = ("created_at", "deliver_after", "expires_at")

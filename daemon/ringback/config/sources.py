@@ -47,7 +47,7 @@ def _cross_checks(merged: Toml) -> list[Problem]:
     problems = []
     if _at(merged, "ingest.socket.path") == _at(merged, "api.socket"):
         problems.append(("api.socket", "must not be the same path as ingest.socket.path"))
-    if _at(merged, "ingest.spool.path") == _at(merged, "daemon.state_dir"):
+    if _at(merged, "ingest.spool.path") == _at(merged, "daemon.state_dir") is not None:
         problems.append(("ingest.spool.path", "must not be the state directory: producers write there"))
     event = _at(merged, "ingest.max_event_bytes") or Ingest.model_fields["max_event_bytes"].default
     budget = (

@@ -100,7 +100,7 @@ class Spool:
         self._trouble = ""
 
     async def stop(self) -> None:
-        """Take nothing more and let the directory go; the slice under way is settled first, the rest of its file stays."""
+        """Settle the slice under way, take nothing more, let the directory go. The rest of the file stays."""
         self._stopping = True
         self._committing.stop()
         async with self._turning:
