@@ -9,6 +9,7 @@ Must not know: formats, SQL, HTTP, signals.
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from ringback import dialects
@@ -28,15 +29,18 @@ from ringback.service.janitor import DAY_MS, Janitor, Keep
 from ringback.service.reload import Live, policy_of
 from ringback.service.rotation import Rotation
 from ringback.service.spool import Spool
+from ringback.service.stats import Stats
 from ringback.service.tokens import Tokens
 from ringback.service.verify import Us, Verify
 from ringback.store import tokens
 from ringback.store.database import Database
+from ringback.store.disk import usage
 from ringback.store.endpoints import EndpointReads
 from ringback.store.history import HistoryReads
 from ringback.store.known import KnownIds
 from ringback.store.queue import QueueReads
 from ringback.store.reader import DISPATCH_TIMEOUT_S, Reader, ReadPool
+from ringback.store.stats import StatsReads
 from ringback.store.writer import Writer
 from ringback.transports.http import HttpLimits, HttpSender
 from ringback.transports.line_connection import SocketLimits
@@ -92,7 +96,9 @@ async def assemble(
     stack.push_async_callback(sender.stop)
     stored = await table.load_all()
     endpoints = _endpoints(settings, clock, chance, writer, guard.policy, sender, stored)
-    dispatch, attempts = _dispatch(settings, clock, chance, writer, endpoints, reads, sender)
+    stats = Stats(writer)
+    stack.push_async_callback(stats.close)
+    dispatch, attempts = _dispatch(settings, clock, chance, writer, endpoints, reads, sender, stats)
     janitor = _janitor(settings, clock, writer, endpoints, reads, dispatch, stored)
     endpoints.on_change(dispatch.changed)
     endpoints.on_change(janitor.changed)
@@ -115,6 +121,10 @@ async def assemble(
         writer=writer,
         intake=intake,
         dispatch=dispatch,
+        stats=stats,
+        stats_reads=StatsReads(pool),
+        disk=lambda: usage(Path(settings.daemon.state_dir)),
+        started_at_ms=clock.now_ms(),
         tokens=Tokens(writer, clock, chance, await tokens.load(pool)),
         verify=verify,
         rotation=_rotation(endpoints, clock, chance),
@@ -217,6 +227,7 @@ def _dispatch(
     endpoints: Endpoints,
     reads: QueueReads,
     sender: HttpSender,
+    stats: Stats,
 ) -> tuple[Dispatch, Attempts]:
     delivery = settings.delivery
     attempts = Attempts(
@@ -229,7 +240,13 @@ def _dispatch(
         names=endpoints.names,
     )
     dispatch = Dispatch(
-        limits=_limits(settings), endpoints=endpoints, reads=reads, writer=writer, attempts=attempts, clock=clock
+        limits=_limits(settings),
+        endpoints=endpoints,
+        reads=reads,
+        writer=writer,
+        attempts=attempts,
+        clock=clock,
+        note=stats.note,
     )
     return dispatch, attempts
 

@@ -163,6 +163,7 @@ class _Daemon:
             run_turns(dispatch.turn, clock, dispatch.wake),
             run_turns(dispatch.refiller.turn, clock, dispatch.refiller.wake),
             run_turns(parts.verify.turn, clock, parts.verify.wake),
+            run_turns(parts.deps.stats.turn, clock, WakeUp()),
             run_turns(parts.deps.rotation.turn, clock, parts.deps.rotation.wake),
             run_turns(parts.janitor.turn, clock, WakeUp()),
             run_turns(self._status.turn, clock, WakeUp()),

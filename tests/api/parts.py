@@ -29,14 +29,17 @@ from ringback.service.endpoints import EndpointDefaults, Endpoints
 from ringback.service.intake import Intake
 from ringback.service.rendering import digest_of
 from ringback.service.rotation import Rotation
+from ringback.service.stats import Stats
 from ringback.service.tokens import Tokens
 from ringback.service.verify import Us, Verify
 from ringback.store.database import open_state
+from ringback.store.disk import usage
 from ringback.store.endpoints import EndpointReads
 from ringback.store.history import HistoryReads
 from ringback.store.lane_history import index_history
 from ringback.store.ops import Finish
 from ringback.store.reader import Reader
+from ringback.store.stats import StatsReads
 from ringback.store.writer import Writer
 from ringback.transports.bind import bind_tcp, bind_unix
 from ringback.transports.line_connection import SocketLimits
@@ -61,6 +64,9 @@ class Flights:
 
     def is_in_flight(self, event: int, lane: int) -> bool:
         return (event, lane) in self.flying
+
+    def lane_now(self, lane: int) -> tuple[float, int]:
+        return 4.0, sum(number == lane for _, number in self.flying)
 
     def withhold(self, event: int, lane: int) -> None:
         self.withheld.add((event, lane))
@@ -147,6 +153,10 @@ class Parts:
             dispatch=self.flights,
             tokens=Tokens(self.writer, clock, chance),
             verify=verify,
+            stats=Stats(self.writer),
+            stats_reads=StatsReads(reader),
+            disk=lambda: usage(self.folder / "state"),
+            started_at_ms=clock.now_ms(),
             rotation=Rotation(self.endpoints, clock, chance),
             clock=clock,
             chance=chance,

@@ -21,6 +21,7 @@ THINGS: dict[tuple[str, str], tuple[str, Any]] = {
     ("POST", "/api/v1/endpoints/{id}/pause"): ("endpoint", None),
     ("POST", "/api/v1/endpoints/{id}/resume"): ("endpoint", None),
     ("POST", "/api/v1/endpoints/{id}/challenge"): ("endpoint", None),
+    ("GET", "/api/v1/endpoints/{id}/stats"): ("endpoint", None),
     ("POST", "/api/v1/endpoints/{id}/ping"): ("endpoint", None),
     ("POST", "/api/v1/endpoints/{id}/test"): ("endpoint", None),
     ("POST", "/api/v1/endpoints/{id}/rotate-secret"): ("endpoint", {"grace_s": 0}),

@@ -13,11 +13,14 @@ from ringback.core.model import Event, Peer, Rejection
 from ringback.kit.clock import Chance, Clock
 from ringback.service.endpoints import Endpoints
 from ringback.service.rotation import Rotation
+from ringback.service.stats import Stats
 from ringback.service.tokens import Tokens
 from ringback.service.verify import Verify
+from ringback.store.disk import Disk
 from ringback.store.endpoints import EndpointReads
 from ringback.store.history import HistoryReads
 from ringback.store.ops import Accepted
+from ringback.store.stats import StatsReads
 from ringback.store.writer import Writer
 
 
@@ -58,6 +61,10 @@ class HoldsFlights(Protocol):
         """Whether an attempt is being made for it now."""
         ...
 
+    def lane_now(self, lane: int) -> tuple[float, int]:
+        """How many requests the lane may have in flight by its window, and how many it has."""
+        ...
+
     def withhold(self, event: int, lane: int) -> None:
         """Start no attempt of this delivery, which is not in flight, until ``give_back``."""
         ...
@@ -83,6 +90,10 @@ class Deps:
     dispatch: HoldsFlights
     tokens: Tokens
     rotation: Rotation
+    stats: Stats
+    stats_reads: StatsReads
+    disk: Callable[[], Disk]
+    started_at_ms: int
     verify: Verify
     clock: Clock
     chance: Chance

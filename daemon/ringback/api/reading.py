@@ -62,6 +62,18 @@ def one_of(*choices: str) -> Parse:
     return parse
 
 
+def whole_number(least: int, most: int) -> Parse:
+    """A whole number in this range. Raises ValueError."""
+
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return int(value)
+
+    parse.schema = {"type": "integer", "minimum": least, "maximum": most}  # type: ignore[attr-defined]
+    return parse
+
+
 def schema_of(parse: Parse) -> dict[str, Any]:
     """What a parameter takes, as JSON Schema, for the API's own description."""
     known: dict[Parse, dict[str, Any]] = {

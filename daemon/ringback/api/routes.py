@@ -16,6 +16,7 @@ from ringback.api import (
     events,
     handshakes,
     health,
+    stats,
     submit,
     tokens,
 )
@@ -100,6 +101,16 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", _ONE + "/challenge", endpoints.challenge, Rule.TENANT, "Have it prove itself now", 202, "Endpoint"),
     Route("GET", _CONSENT, handshakes.consent, Rule.OPEN, "A receiver consents, by its token", gives="Consent"),
     Route("POST", _CONSENT, handshakes.consent, Rule.OPEN, "A receiver consents, by its token", gives="Consent"),
+    Route(
+        "GET",
+        _ONE + "/stats",
+        stats.of_endpoint,
+        Rule.TENANT,
+        "Rates and latencies of the last hours; its lane and queue now",
+        gives="Stats",
+        query=stats.FILTERS,
+    ),
+    Route("GET", "/api/v1/status", stats.status, Rule.OPERATOR, "The daemon at a glance", gives="Status"),
     Route("POST", _ONE + "/ping", endpoint_verbs.ping, Rule.TENANT, "Send it ringback.test", 202, "Probed"),
     Route("POST", _ONE + "/test", endpoint_verbs.test, Rule.TENANT, "Send it ringback.test", 202, "Probed"),
     Route(
@@ -200,7 +211,6 @@ ROUTES: tuple[Route, ...] = (
 #: Named in CONTRACT, not built: 501 rather than 404, so that a caller knows it isn't a typo.
 UNBUILT = (
     ("POST", "/api/v1/endpoints/{id}/replay"),
-    ("GET", "/api/v1/endpoints/{id}/stats"),
     ("GET", "/metrics"),
     ("GET", "/openapi.json"),
 )

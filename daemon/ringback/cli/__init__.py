@@ -18,6 +18,7 @@ COMMANDS = {
     "endpoint": "ringback.cli.endpoint:endpoint",
     "event": "ringback.cli.event:event",
     "delivery": "ringback.cli.delivery:delivery",
+    "status": "ringback.cli.status:status",
     "token": "ringback.cli.token:token",
     "config": "ringback.cli.configuration:configuration",
     "listen": "ringback.cli.listen:listen",

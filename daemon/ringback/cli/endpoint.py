@@ -10,7 +10,7 @@ import click
 
 from ringback.cli.client import Api, segment
 from ringback.cli.context import Group, api, json_option, print_json, where
-from ringback.cli.endpoint_verbs import ping, rotate_secret, test
+from ringback.cli.endpoint_verbs import ping, rotate_secret, stats, test
 from ringback.cli.lists import endpoint_id, fetch, limit_option
 
 PATH = "/api/v1/endpoints"
@@ -260,7 +260,7 @@ def remove(
     click.echo(f"{target} removed")
 
 
-for _verb in (ping, test, rotate_secret):
+for _verb in (ping, test, rotate_secret, stats):
     endpoint.add_command(_verb)
 
 

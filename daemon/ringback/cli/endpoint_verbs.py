@@ -1,4 +1,4 @@
-"""``ringback endpoint ping|test|rotate-secret``: commands on one endpoint that was made before.
+"""``ringback endpoint ping|test|rotate-secret|stats``: commands on one endpoint that was made before.
 
 Must not know: what is sent, how a secret is made.
 """
@@ -97,3 +97,52 @@ def rotate_secret(
     ends = [old["expires_at"] for old in changed["previous_secrets"]]
     until = f"the old one signs too until {ends[0]}" if ends else "the old one is gone"
     click.echo(f"Keep it now: it is shown in full only this once; {until}.", err=True)
+
+
+@click.command(cls=Command)
+@click.argument("target", metavar="ENDPOINT")
+@click.option("--tenant", help="Whose endpoint, if it is told by its name.")
+@click.option("--hours", type=int, help="How many hours to look back; 24 if not given.")
+@json_option
+@where
+def stats(
+    target: str,
+    tenant: str | None,
+    hours: int | None,
+    as_json: bool,  # noqa: FBT001 - a command-line flag
+    config_path: str | None,
+    socket_path: str | None,
+) -> None:
+    """Show its rates and latencies, and how its queue stands.
+
+    \b
+    Example:
+      ringback endpoint stats crm --hours 1
+    """  # noqa: D301 - \b is click's mark for lines to keep as they are
+    daemon = api(config_path, socket_path)
+    found = daemon.get(endpoint_path(daemon, target, tenant) + "/stats", {"hours": hours})
+    if as_json:
+        print_json(found)
+        return
+    from ringback.cli.tables import Column, print_sheet, print_table, when  # noqa: PLC0415 - rich is slow to import
+
+    queue, latency, rate = found["queue"], found["latency_ms"], found["success_rate"]
+    oldest = f", the oldest accepted {when(queue['oldest_accepted_at'])}" if queue["oldest_accepted_at"] else ""
+    print_sheet(
+        [
+            ("endpoint", found["endpoint_id"]),
+            ("status", found["status"]),
+            ("since", when(found["since"])),
+            ("attempts", f"{found['attempts']} ({found['attempts_per_s'] or 0:g} a second)"),
+            ("succeeded", None if rate is None else f"{rate:.1%}"),
+            ("outcomes", ", ".join(f"{count} {name}" for name, count in found["outcomes"].items())),
+            ("latency", None if latency["p50"] is None else f"p50 {latency['p50']} ms, p99 {latency['p99']} ms"),
+            ("in flight", f"{found['in_flight']} of {found['window']:g} (at most {found['concurrency']})"),
+            ("owed", f"{queue['owed']}{' or more' if queue['capped'] else ''}{oldest}"),
+        ]
+    )
+    if len(found["by_hour"]) > 1:
+        columns = [*map(Column, ("HOUR", "ATTEMPTS", "DELIVERED", "FAILED", "DEAD"))]
+        members = ("attempts", "delivered", "failed", "dead")
+        rows = [[when(hour["hour"]), *(hour[name] for name in members)] for hour in found["by_hour"]]
+        print_table(columns, rows, "")

@@ -8,7 +8,7 @@ Must not know: SQL, HTTP, how turns are decided.
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from ringback.core.lane import Lane
@@ -76,7 +76,9 @@ class Dispatch:
         writer: Writer,
         attempts: Attempts,
         clock: Clock,
+        note: Callable[[int, Ended], None] = lambda _lane, _ended: None,
     ) -> None:
+        """``note(lane, ended)`` is called for each attempt whose result was committed."""
         self.wake = WakeUp()
         self.board = Board(limits)
         self.refiller = Refiller(self.board, reads, clock, self.wake)
@@ -85,6 +87,7 @@ class Dispatch:
         self._writer = writer
         self._attempts = attempts
         self._clock = clock
+        self._note = note
         self._bodies = Bodies(reads)
         self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._unsettled: set[tuple[int, int]] = set()
@@ -178,6 +181,11 @@ class Dispatch:
     def is_in_flight(self, event: int, lane: int) -> bool:
         """Whether an attempt of this delivery is under way or its result not yet committed."""
         return (event, lane) in self._unsettled
+
+    def lane_now(self, number: int) -> tuple[float, int]:
+        """How many requests a lane may have in flight by its window, and how many it has."""
+        lane = self.board.lanes.get(number)
+        return (1.0, 0) if lane is None else (lane.window.size, lane.in_flight)
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -301,6 +309,7 @@ class Dispatch:
                 self.refiller.note_due(started.lane, due_at_ms)
             elif ended.verdict is Verdict.UNCOUNTED:
                 self.board.look_again(started.lane)
+            self._note(item.lane, ended)
             delivery_log.ended(item, body, endpoint, ended, applied=result is True)
 
         self._writer.submit(op, recorded)

@@ -1,0 +1,92 @@
+"""Statistics: attempts are counted in memory as their results are committed, and folded into the table now and then.
+
+Role: one tally for each lane's hour that had an attempt since the last fold; the table's and these together for whoever
+asks.
+Rules: counting costs the hot path a microsecond and no row. A crash loses the counts of the last ``FOLD_EVERY_S``
+seconds, never a delivery; a stop folds them first. What can't be written stays and is tried again.
+Must not know: SQL, how it is shown.
+"""
+
+from ringback.core.model import DeliveryState, Verdict
+from ringback.core.tally import HOUR_MS, Tally
+from ringback.kit.log import get_logger
+from ringback.service.attempt import Ended
+from ringback.store import stats as table
+from ringback.store.errors import StoreError
+from ringback.store.writer import Writer
+
+FOLD_EVERY_S = 10.0
+#: Hours that are kept.
+KEPT_HOURS = 7 * 24
+
+_log = get_logger()
+_Key = tuple[int, int]  # hour, lane
+
+
+class Stats:
+    """Counts, and folds in its turns. At most one tally for each endpoint and hour is in memory."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._open: dict[_Key, Tally] = {}
+        self._folding: dict[_Key, Tally] = {}
+        self._pruned_hour = 0
+
+    def note(self, lane: int, ended: Ended) -> None:
+        """An attempt's result was committed."""
+        record = ended.record
+        if record is None or ended.verdict is Verdict.UNCOUNTED:
+            return
+        key = (record.started_at_ms // HOUR_MS, lane)
+        tally = self._open.get(key)
+        if tally is None:
+            tally = self._open[key] = Tally()
+        tally.note(record.outcome, record.elapsed_ms, dead=ended.transition.to is DeliveryState.DEAD)
+
+    def unfolded(self, lane: int, hours: range) -> dict[int, Tally]:
+        """What the table doesn't have yet."""
+        found: dict[int, Tally] = {}
+        for tallies in (self._open, self._folding):
+            for (hour, number), tally in tallies.items():
+                if number == lane and hour in hours:
+                    found.setdefault(hour, Tally()).add(tally)
+        return found
+
+    async def turn(self, now_ms: int) -> float | None:
+        """Fold what was counted, prune what is too old; seconds until the next time."""
+        try:
+            await self.fold()
+            await self._prune(now_ms // HOUR_MS - KEPT_HOURS)
+        except StoreError as problem:
+            _log.warning("stats.postponed", code=problem.code)
+        return FOLD_EVERY_S
+
+    async def close(self) -> None:
+        """The last fold, before the writer stops."""
+        try:
+            await self.fold()
+        except StoreError as problem:
+            _log.warning("stats.lost", code=problem.code)
+
+    async def fold(self) -> None:
+        """Write everything counted so far. Raises StoreError; then it is still counted."""
+        while self._open:
+            keys = sorted(self._open)[: table.MAX_ROWS]
+            self._folding = {key: self._open.pop(key) for key in keys}
+            rows = [table.Row(hour, lane, tally) for (hour, lane), tally in self._folding.items()]
+            try:
+                await self._writer.run(table.add(rows))
+            except StoreError:
+                for key, tally in self._folding.items():
+                    self._open.setdefault(key, Tally()).add(tally)
+                raise
+            finally:
+                self._folding = {}
+
+    async def _prune(self, before_hour: int) -> None:
+        """Once an hour."""
+        if before_hour == self._pruned_hour:
+            return
+        while await self._writer.run(table.prune(before_hour)) >= table.MAX_ROWS:
+            pass
+        self._pruned_hour = before_hour
