@@ -1,7 +1,8 @@
 """``ringback demo``: the newcomer's first minute, a daemon killed in the middle of its work and nothing lost.
 
-Role: the command's options, its exit code, and the clean end on Ctrl-C. ``story`` holds the plot, ``stage`` the
-processes, ``ledger`` the books, ``show`` the screen; ``receiver`` and ``leash`` are processes of their own.
+Role: the command's options, its exit code, and the clean end on Ctrl-C. ``story`` holds the plot,
+``cast`` the endpoints, ``stage`` the processes, ``ledger`` the books, ``show`` the screen, ``account`` the end;
+``receiver`` (with ``reading``) and ``leash`` are processes of their own.
 Exit codes: 0 if nothing was lost and every signature held, 1 with the reasons otherwise, 130 after Ctrl-C.
 """
 
@@ -29,9 +30,9 @@ DEFAULT_EVENTS = 300
 def demo(events: int, keep: bool, as_json: bool) -> None:  # noqa: FBT001 - command-line flags
     """Watch a daemon lose nothing: real processes, a real kill -9, real signatures.
 
-    Starts a daemon and a receiver in a temporary directory, hands the daemon a few hundred events for four endpoints
-    (one fine, one failing at first, one slow, one dead), kills it halfway, starts it again, and counts. Takes about
-    fifteen seconds; nothing outside the directory is touched, and nothing is left of it.
+    Starts a daemon and a receiver in a temporary directory, hands the daemon a few hundred events for nine endpoints
+    (one for each dialect, one failing at first, one slow, one dead), kills it halfway, starts it again, and counts.
+    Takes about fifteen seconds; nothing outside the directory is touched, and nothing is left of it.
 
     \b
     Examples:

@@ -1,6 +1,7 @@
-"""The events of the demo: what a speech platform says when a job ends.
+"""The events of the demo: what a speech platform says when a job ends or somebody has dictated.
 
-Rules: pure and the same on every run, so that what arrives can be compared with what was written.
+Rules: pure and the same on every run, so that what arrives can be compared with what was written. The data carries its
+own id, as a platform's does: the formats that send nothing but the data are told apart by it.
 Must not know: sockets, endpoints, who reads it.
 """
 
@@ -9,8 +10,16 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+COMPLETED = "stt.jobs.completed"
+FAILED = "stt.jobs.failed"
+DICTATED = "dictation.created"
+
 #: One job in this many fails.
 FAILS_EVERY = 12
+#: One event in this many is a dictation; none of them is a failed job.
+DICTATED_EVERY = 6
+#: Where a job is found, for the format that sends a pointer to it and no data.
+ENTITY_URL = "https://speech.example/speechtotext/transcriptions/"
 
 _SPOKEN = (
     ("en-GB", "Good morning, thank you for calling. How can I help you today?"),
@@ -31,15 +40,20 @@ _FAILURES = (
 
 @dataclass(frozen=True)
 class Job:
-    """One event to emit: ``line`` is what goes over the socket, ``digest`` stands for its data (see ``digest_of``)."""
+    """One event to emit: ``line`` is what goes over the socket.
+
+    ``digest`` stands for its data (see ``digest_of``), ``pointer`` for the URL it is found at.
+    """
 
     id: str
+    type: str
     line: bytes
     digest: str
+    pointer: str
 
 
 def make_jobs(count: int) -> list[Job]:
-    """That many ended jobs, completed ones and, every twelfth, a failed one."""
+    """That many events: ended jobs, every twelfth a failed one, and in every six a dictation."""
     return [_job(number) for number in range(1, count + 1)]
 
 
@@ -50,18 +64,24 @@ def digest_of(data: dict[str, Any]) -> str:
 
 
 def _job(number: int) -> Job:
-    failed = number % FAILS_EVERY == 0
-    event_id = f"stt-{number:05d}"
-    data = {"job_id": f"job-{number:05d}", "audio": {"duration_s": 4 + number * 37 % 540, "channels": 1 + number % 2}}
-    data |= _failure(number) if failed else _transcript(number)
-    event_type = "stt.jobs.failed" if failed else "stt.jobs.completed"
+    if number % DICTATED_EVERY == DICTATED_EVERY // 2:
+        event_id, event_type, data = f"dictation-{number:05d}", DICTATED, _dictation(number)
+        data = {"id": event_id} | data
+    else:
+        event_id = f"job-{number:05d}"
+        event_type, data = _ended(number)
+        data = {"job_id": event_id} | data
     line = json.dumps({"id": event_id, "type": event_type, "data": data}, ensure_ascii=False)
-    return Job(event_id, line.encode() + b"\n", digest_of(data))
+    pointer = digest_of({"self": ENTITY_URL + event_id})
+    return Job(event_id, event_type, line.encode() + b"\n", digest_of(data), pointer)
 
 
-def _failure(number: int) -> dict[str, Any]:
-    code, message = _FAILURES[number // FAILS_EVERY % len(_FAILURES)]
-    return {"status": "failed", "error": {"code": code, "message": message}}
+def _ended(number: int) -> tuple[str, dict[str, Any]]:
+    audio = {"audio": {"duration_s": 4 + number * 37 % 540, "channels": 1 + number % 2}}
+    if number % FAILS_EVERY == 0:
+        code, message = _FAILURES[number // FAILS_EVERY % len(_FAILURES)]
+        return FAILED, audio | {"error": {"code": code, "message": message}}
+    return COMPLETED, audio | {"transcript": _transcript(number)}
 
 
 def _transcript(number: int) -> dict[str, Any]:
@@ -70,4 +90,15 @@ def _transcript(number: int) -> dict[str, Any]:
         {"word": word, "start_s": round(place * 0.41, 2), "end_s": round(place * 0.41 + 0.36, 2)}
         for place, word in enumerate(text.split())
     ]
-    return {"status": "completed", "language": language, "confidence": 0.93, "transcript": text, "words": words}
+    return {"language": language, "confidence": 0.93, "text": text, "words": words}
+
+
+def _dictation(number: int) -> dict[str, Any]:
+    return {
+        "state": 5,
+        "priority": number % 16,
+        "title": f"Arztbrief – Frau Größl, {number}",
+        "soundLengthInMsec": 4_000 + number * 970 % 90_000,
+        "audioInformation": {"numOfChannels": 1, "sampleRate": 16_000},
+        "subscriptionId": 7,
+    }

@@ -15,11 +15,12 @@ from rich.console import Console
 from rich.text import Text
 
 from ringback.cli.context import print_json
-from ringback.cli.demo.ledger import Summary
-from ringback.cli.demo.show import LiveScreen, PlainScreen, print_summary
+from ringback.cli.demo.account import print_summary
+from ringback.cli.demo.show import LiveScreen, PlainScreen
 from ringback.cli.demo.stage import DemoError, Stage
 from ringback.cli.demo.story import Story
-from ringback.kit.clock import Clock, SystemClock
+from ringback.cli.demo.values import Summary
+from ringback.kit.clock import Clock, SystemChance, SystemClock
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -49,7 +50,7 @@ async def _play(count: int, console: Console, clock: Clock, *, keep: bool, as_js
     stage = Stage(clock)
     try:
         with kind(console, lambda: clock.monotonic() - started) as screen:
-            summary = await Story(count, stage, screen, clock).play()
+            summary = await Story(count, stage, screen, clock, SystemChance()).play()
     finally:
         await stage.close(keep=keep)
     _report(console, summary, stage, keep=keep, as_json=as_json)

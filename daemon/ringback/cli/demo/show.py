@@ -1,4 +1,4 @@
-"""What the watcher of the demo sees: a live table on a terminal, plain lines elsewhere, and the account at the end.
+"""What the watcher of the demo sees: a live table on a terminal, plain lines elsewhere.
 
 Rules: announcements stay on the screen above the table; without a terminal nothing is redrawn, so that a CI log reads
 from top to bottom. Numbers are the books' own.
@@ -16,17 +16,18 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ringback.cli.demo.ledger import Ledger, Row, Summary
+from ringback.cli.demo.ledger import Ledger
+from ringback.cli.demo.values import Row
 
 #: Without a terminal the lanes are told this often.
-PLAIN_EVERY_S = 2.0
+PLAIN_EVERY_S = 3.0
 REFRESH_PER_S = 10
 BAR_WIDTH = 12
 #: Below these widths the table leaves out its bars, and what each endpoint is like.
-BARS_FROM_WIDTH = 100
-ABOUT_FROM_WIDTH = 86
+BARS_FROM_WIDTH = 110
+ABOUT_FROM_WIDTH = 98
 
-_STATUS_STYLES = {"active": "green"}
+_STATUS_STYLES = {"active": "green", "pending": "yellow"}
 
 
 class PlainScreen:
@@ -54,11 +55,11 @@ class PlainScreen:
         if self._elapsed() - self._told_at < PLAIN_EVERY_S:
             return
         self._told_at = self._elapsed()
-        self.say(f"daemon {daemon}, accepted {len(ledger.accepted)} of {len(ledger.digests)}")
+        self.say(f"daemon {daemon}, accepted {len(ledger.accepted)} of {len(ledger.jobs)}")
         for lane in ledger.lanes:
             row = ledger.row(lane)
             self._console.print(
-                f"          {row.name:8} {row.delivered:5} delivered {row.retried:5} retried {row.waiting:5} waiting "
+                f"          {row.name:12} {row.delivered:5} delivered {row.retried:5} retried {row.waiting:5} waiting "
                 f"{row.in_flight:3} in flight {row.dead:5} given up {row.doubled:3} doubled",
                 soft_wrap=True,
             )
@@ -97,8 +98,8 @@ class LiveScreen:
 def _accepted_line(ledger: Ledger, daemon: str) -> RenderableType:
     line = Table.grid(padding=(0, 2))
     state = ("daemon up", "green") if daemon == "up" else ("daemon down", "bold red")
-    bar = ProgressBar(total=len(ledger.digests), completed=len(ledger.accepted), width=30, complete_style="cyan")
-    line.add_row(Text(*state), bar, Text(f"{len(ledger.accepted)} of {len(ledger.digests)} events acknowledged"))
+    bar = ProgressBar(total=len(ledger.jobs), completed=len(ledger.accepted), width=30, complete_style="cyan")
+    line.add_row(Text(*state), bar, Text(f"{len(ledger.accepted)} of {len(ledger.jobs)} events acknowledged"))
     return line
 
 
@@ -114,7 +115,7 @@ def lanes_table(ledger: Ledger, daemon: str, width: int) -> Table:
     for heading in ("delivered", "retried", "waiting", "in flight", "given up", "doubled"):
         table.add_column(heading, justify="right", no_wrap=True)
     for lane in ledger.lanes:
-        table.add_row(*_cells(ledger.row(lane), len(ledger.digests), daemon, width))
+        table.add_row(*_cells(ledger.row(lane), ledger.due(lane), daemon, width))
     return table
 
 
@@ -139,58 +140,3 @@ def _cells(row: Row, total: int, daemon: str, width: int) -> list[RenderableType
 
 def _number(value: int, style: str) -> Text:
     return Text(f"{value:,}", style=style if value else "dim")
-
-
-def print_summary(console: Console, summary: Summary) -> None:
-    """The account, in words that need no manual."""
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column()
-    facts.add_column(justify="right", no_wrap=True)
-    facts.add_column(style="dim")
-    for name, count, style, words in _lines(summary):
-        facts.add_row(Text(name, style="bold"), Text(f"{count:,}", style=style), Text(words))
-    console.print()
-    console.print(Padding(facts, (0, 0, 1, 2)))
-    for problem in summary.problems:
-        console.print(Text(f"  ✗ {problem}", style="bold red"))
-    if not summary.problems:
-        console.print(Text(f"  ✓ Nothing was lost, in {summary.seconds} s. {_doubles(summary)}", style="bold green"))
-
-
-def _doubles(summary: Summary) -> str:
-    if not summary.doubled:
-        return "Every signature held."
-    return "Every signature held, and what came twice came under the same id."
-
-
-def _lines(summary: Summary) -> list[tuple[str, int, str, str]]:
-    good = "green"
-    return [
-        ("accepted", summary.accepted, good, f"of {summary.events} events; each was on disk before its ok"),
-        ("delivered", summary.delivered, good, f"of {summary.owed_in_all:,} deliveries, as the receiver counts them"),
-        (
-            "retried",
-            summary.retried,
-            "yellow" if summary.retried else "dim",
-            "requests made again, after a 503 or no answer at all",
-        ),
-        (
-            "given up",
-            summary.dead,
-            "yellow" if summary.dead else "dim",
-            "where nobody listens, after 3 tries each: dead, on record, not lost",
-        ),
-        (
-            "doubled",
-            summary.doubled,
-            "magenta" if summary.doubled else "dim",
-            "arrived twice, the kill cut off their answer; same webhook-id both times",
-        ),
-        ("lost", summary.lost, "bold red" if summary.lost else good, "acknowledged, yet neither arrived nor on record"),
-        (
-            "signatures",
-            summary.signatures_verified,
-            good,
-            f"checked by the receiver with code of its own; {summary.signatures_failed} failed",
-        ),
-    ]

@@ -21,7 +21,8 @@ from typing import Any
 
 from ringback.cli.client import Api, CommandError
 from ringback.cli.demo import leash, receiver
-from ringback.cli.demo.ledger import Known, Lane
+from ringback.cli.demo.cast import AZURE, Role
+from ringback.cli.demo.values import Known, Lane
 from ringback.cli.lists import fetch
 from ringback.kit.clock import Clock
 
@@ -72,11 +73,11 @@ class Stage:
         self._port = 0
         self.down_on_purpose = True
 
-    async def start_receiver(self, refusals: int, heard: Callable[[dict[str, Any]], None]) -> None:
-        """Start the receiver; ``heard`` gets each line it tells."""
+    async def start_receiver(self, refusals: int, hesitation_s: float, heard: Callable[[dict[str, Any]], None]) -> None:
+        """Start the receiver; ``heard`` gets each line it tells. The numbers are as ``receiver`` has them."""
         with (self.folder / "receiver.log").open("wb") as log:
             self._receiver = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", receiver.__name__, str(refusals)),
+                *(sys.executable, "-m", receiver.__name__, str(refusals), str(hesitation_s)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -143,16 +144,31 @@ class Stage:
         except TimeoutError:
             raise DemoError(f"the daemon didn't stop within {STOP_S:.0f} s{self._tail('daemon.log')}") from None
 
-    async def add_endpoint(self, name: str, about: str, delays_s: list[float], *, answers: bool = True) -> Lane:
-        """Register an endpoint through the API and tell the receiver its secret."""
-        port = self._port if answers else self._nobody.getsockname()[1]
-        body = {"url": f"http://127.0.0.1:{port}/{name}", "name": name, "retry": {"delays_s": delays_s}}
-        made = await asyncio.to_thread(self.api.post, "/api/v1/endpoints", body)
+    async def add_endpoint(self, role: Role) -> tuple[Lane, str]:
+        """Register an endpoint through the API. Returns it and its secret."""
+        port = self._port if role.answers else self._nobody.getsockname()[1]
+        url = f"http://127.0.0.1:{port}/{role.name}"
+        body = {"url": url, "name": role.name, "dialect": role.dialect, "retry": {"delays_s": role.delays_s}}
+        made = await asyncio.to_thread(self.api.post, "/api/v1/endpoints", body | role.fields)
+        lane = Lane(
+            name=role.name,
+            about=role.about,
+            endpoint_id=made["id"],
+            answers=role.answers,
+            dialect=role.dialect,
+            takes=role.takes,
+            proves=role.proves,
+            pointer=role.dialect == AZURE,
+        )
+        return lane, made["secret"]
+
+    async def tell_receiver(self, role: Role, secret: str) -> None:
+        """Hand the receiver what an endpoint's owner knows; until then it answers nothing there."""
+        told = {"endpoint": role.name, "dialect": role.dialect, "secret": secret}
         assert self._receiver is not None
         assert self._receiver.stdin is not None
-        self._receiver.stdin.write(json.dumps({"endpoint": name, "secret": made["secret"]}).encode() + b"\n")
+        self._receiver.stdin.write(json.dumps(told | {"options": role.fields.get("options", {})}).encode() + b"\n")
         await self._receiver.stdin.drain()
-        return Lane(name, about, made["id"], answers)
 
     async def ask(self) -> tuple[list[Known], dict[str, str]]:
         """All deliveries and the endpoints' statuses, as the API tells them. Raises CommandError."""

@@ -7,17 +7,17 @@ Must not know: how anything is shown.
 
 import asyncio
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from ringback.cli.client import CommandError
+from ringback.cli.demo.cast import make_cast
 from ringback.cli.demo.jobs import make_jobs
-from ringback.cli.demo.ledger import Ledger, Summary
+from ringback.cli.demo.ledger import Ledger
 from ringback.cli.demo.producer import Producer
-from ringback.cli.demo.receiver import FLAKY, HEALTHY, SLOW, SLOW_S
 from ringback.cli.demo.stage import DemoError, Stage
-from ringback.kit.clock import Clock
+from ringback.cli.demo.values import Summary
+from ringback.kit.clock import Chance, Clock
 
-DEAD = "dead"
 #: Emitting 300 events takes this long; more take longer in proportion.
 GAP_S = 0.013
 #: The daemon stays dead for so long, for people to see it.
@@ -30,10 +30,8 @@ POLL_S = 0.25
 POLL_SHARE = 0.25
 #: Of the events, so many in a hundred requests are what the flaky endpoint refuses.
 REFUSED_PERCENT = 25
-
-FLAKY_DELAYS_S = [0.5, 1.0, 1.0, 2.0, 2.0, 2.0, 4.0, 4.0]
-DEAD_DELAYS_S = [0.5, 1.5]
-PLAIN_DELAYS_S = [1.0, 2.0, 4.0]
+#: Of the time it takes to emit all, so much passes before a challenge is answered: well before the kill.
+HESITATION_SHARE = 0.25
 
 
 class Screen(Protocol):
@@ -59,10 +57,10 @@ class Before:
 class Story:
     """One run of the demo. ``count`` events."""
 
-    def __init__(self, count: int, stage: Stage, screen: Screen, clock: Clock) -> None:
+    def __init__(self, count: int, stage: Stage, screen: Screen, clock: Clock, chance: Chance) -> None:
         jobs = make_jobs(count)
-        self._stage, self._screen, self._clock = stage, screen, clock
-        self._ledger = Ledger({job.id: job.digest for job in jobs})
+        self._stage, self._screen, self._clock, self._chance = stage, screen, clock, chance
+        self._ledger = Ledger.of(jobs)
         self._producer = Producer(stage.events_socket, jobs, GAP_S, self._ledger, clock)
         self._count = count
         self._started = clock.monotonic()
@@ -86,15 +84,25 @@ class Story:
         stage, screen = self._stage, self._screen
         screen.say(f"starting a daemon and a receiver in {stage.folder}")
         refusals = self._count * REFUSED_PERCENT // 100
-        await asyncio.gather(stage.start_receiver(refusals, self._ledger.arrived), stage.start_daemon())
-        self._ledger.lanes = [
-            await stage.add_endpoint(HEALTHY, "answers at once", PLAIN_DELAYS_S),
-            await stage.add_endpoint(FLAKY, f"{refusals} × 503 first", FLAKY_DELAYS_S),
-            await stage.add_endpoint(SLOW, f"{SLOW_S * 1000:.0f} ms an answer", PLAIN_DELAYS_S),
-            await stage.add_endpoint(DEAD, "nobody listens", DEAD_DELAYS_S, answers=False),
-        ]
-        screen.say("ready: four endpoints, each with a signing secret of its own")
-        screen.say(f"{self._count} speech jobs go in over the events socket, each for all four endpoints")
+        hesitation_s = self._count * GAP_S * HESITATION_SHARE
+        await asyncio.gather(stage.start_receiver(refusals, hesitation_s, self._hear), stage.start_daemon())
+        roles = make_cast(refusals, self._chance)
+        for role in roles:
+            lane, secret = await stage.add_endpoint(role)
+            self._ledger.lanes.append(lane)  # before the receiver can tell of it
+            await stage.tell_receiver(role, secret)
+        dialects = len({role.dialect for role in roles})
+        screen.say(f"ready: {len(roles)} endpoints in {dialects} dialects; {self._count} events go in over the socket")
+
+    def _hear(self, told: dict[str, Any]) -> None:
+        """The receiver tells of a request."""
+        if "challenge" not in told:
+            self._ledger.arrived(told)
+            return
+        self._ledger.challenged(told)
+        if told["challenge"] == "received":
+            held = "the signature over its token held" if told["signature"] == "ok" else told["signature"]
+            self._screen.say(f"{told['endpoint']}: pending → challenged; {held}, what it is owed waits", "cyan")
 
     async def _deliver(self) -> None:
         """Emit, kill and restart at once with watching, until all is settled."""
@@ -124,11 +132,16 @@ class Story:
 
     async def _ask(self) -> bool:
         """Renew what the API says; False if the daemon doesn't answer."""
+        ledger = self._ledger
+        unproved = [lane for lane in ledger.lanes if lane.proves and ledger.status(lane) in ("", "pending")]
         try:
-            self._ledger.learn(*await self._stage.ask())
+            ledger.learn(*await self._stage.ask())
         except CommandError:
-            self._ledger.cut_off()
+            ledger.cut_off()
             return False
+        for lane in unproved:
+            if ledger.status(lane) == "active":
+                self._screen.say(f"{lane.name}: challenged → active; what waited for it goes out", "cyan")
         return True
 
     async def _kill_and_restart(self) -> None:

@@ -1,0 +1,91 @@
+"""The account at the end of the demo, in words that need no manual.
+
+Must not know: the story, how the numbers came about.
+"""
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ringback.cli.demo.values import Summary
+
+#: What is verified of each dialect.
+SIGNED = {
+    "standard": "HMAC-SHA256 over id, time and body, in webhook-signature",
+    "prosa": "SHA-256 over secret and body, in X-Prosa-Signature",
+    "deepva": "HMAC-SHA256 over data, inside the body",
+    "pulse": "HMAC-SHA256 in X-Signature, switched on: the vendor signs nothing",
+    "azure-speech": "HMAC-SHA256 in X-MicrosoftSpeechServices-Signature, challenges too",
+    "speechlive": "HMAC-SHA256 in X-Trouble-Request-Hash, and the shared secret",
+}
+
+
+def print_summary(console: Console, summary: Summary) -> None:
+    """The account, in words that need no manual."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column()
+    facts.add_column(justify="right", no_wrap=True)
+    facts.add_column(style="dim")
+    for name, count, style, words in _lines(summary):
+        facts.add_row(Text(name, style="bold"), Text(f"{count:,}", style=style), Text(words))
+    console.print()
+    console.print(Padding(facts, (0, 0, 0, 2)))
+    console.print(Padding(_dialects(summary), (0, 0, 1, 4)))
+    for problem in summary.problems:
+        console.print(Text(f"  ✗ {problem}", style="bold red"))
+    if not summary.problems:
+        console.print(Text(f"  ✓ Nothing was lost, in {summary.seconds} s. {_doubles(summary)}", style="bold green"))
+
+
+def _dialects(summary: Summary) -> Table:
+    """How many of each dialect's requests verified."""
+    table = Table.grid(padding=(0, 2))
+    for column in range(2):
+        table.add_column(justify="right" if column else "left", no_wrap=True)
+    table.add_column(style="dim")
+    for name, words in SIGNED.items():
+        if (tally := summary.dialects.get(name)) is not None:
+            count = f"{tally.verified:,} of {tally.requests:,}"
+            style = "green" if tally.verified == tally.requests else "bold red"
+            table.add_row(Text(name), Text(count, style=style), Text(words))
+    return table
+
+
+def _doubles(summary: Summary) -> str:
+    if not summary.doubled:
+        return "Every signature held."
+    return "Every signature held, and what came twice came under the same id."
+
+
+def _lines(summary: Summary) -> list[tuple[str, int, str, str]]:
+    good = "green"
+    return [
+        ("accepted", summary.accepted, good, f"of {summary.events} events; each was on disk before its ok"),
+        ("delivered", summary.delivered, good, f"of {summary.owed_in_all:,} deliveries, as the receiver counts them"),
+        (
+            "retried",
+            summary.retried,
+            "yellow" if summary.retried else "dim",
+            "requests made again, after a 503 or no answer at all",
+        ),
+        (
+            "given up",
+            summary.dead,
+            "yellow" if summary.dead else "dim",
+            "where nobody listens, after 3 tries each: dead, on record, not lost",
+        ),
+        (
+            "doubled",
+            summary.doubled,
+            "magenta" if summary.doubled else "dim",
+            "arrived twice, the kill cut off their answer; same id both times",
+        ),
+        ("lost", summary.lost, "bold red" if summary.lost else good, "acknowledged, yet neither arrived nor on record"),
+        (
+            "signatures",
+            summary.signatures_verified,
+            good,
+            f"held, {summary.signatures_failed} failed; checked by the receiver with code of its own:",
+        ),
+    ]
