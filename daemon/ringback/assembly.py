@@ -22,10 +22,12 @@ from ringback.core.schedule import Limits
 from ringback.kit.clock import Chance, Clock
 from ringback.kit.log import get_logger, set_level
 from ringback.service.attempt import Attempts
+from ringback.service.backlog import BacklogLook
 from ringback.service.dispatch import Dispatch
 from ringback.service.endpoints import EndpointDefaults, Endpoints
 from ringback.service.intake import Intake
 from ringback.service.janitor import DAY_MS, Janitor, Keep
+from ringback.service.metrics import Metrics
 from ringback.service.reload import Live, policy_of
 from ringback.service.rotation import Rotation
 from ringback.service.spool import Spool
@@ -84,6 +86,7 @@ async def assemble(
     database: Database,
     writer: Writer,
     ready: Callable[[], str],
+    metrics: Metrics,
 ) -> Parts:
     """Make the parts and bring back what the table knows. ``ready`` is the process's state in a word."""
     reader, pool = await Reader(database, DISPATCH_TIMEOUT_S).open(), await ReadPool(database).open()
@@ -98,7 +101,7 @@ async def assemble(
     endpoints = _endpoints(settings, clock, chance, writer, guard.policy, sender, stored)
     stats = Stats(writer)
     stack.push_async_callback(stats.close)
-    dispatch, attempts = _dispatch(settings, clock, chance, writer, endpoints, reads, sender, stats)
+    dispatch, attempts = _dispatch(settings, clock, chance, writer, endpoints, reads, sender, stats, metrics)
     janitor = _janitor(settings, clock, writer, endpoints, reads, dispatch, stored)
     endpoints.on_change(dispatch.changed)
     endpoints.on_change(janitor.changed)
@@ -111,6 +114,7 @@ async def assemble(
         clock=clock,
         chance=chance,
         limits=EventLimits(max_event_bytes=settings.ingest.max_event_bytes),
+        metrics=metrics,
     )
     spool = _spool(settings, clock, intake, KnownIds(pool))
     events = _events(settings, intake)
@@ -131,6 +135,9 @@ async def assemble(
         clock=clock,
         chance=chance,
         ready=ready,
+        metrics=metrics,
+        backlog=BacklogLook(QueueReads(pool), clock),
+        database_bytes=database.size_bytes,
         max_event_bytes=settings.ingest.max_event_bytes,
         max_response_bytes=settings.delivery.max_response_bytes,
         divert_to=settings.delivery.divert_to,
@@ -228,6 +235,7 @@ def _dispatch(
     reads: QueueReads,
     sender: HttpSender,
     stats: Stats,
+    metrics: Metrics,
 ) -> tuple[Dispatch, Attempts]:
     delivery = settings.delivery
     attempts = Attempts(
@@ -247,6 +255,7 @@ def _dispatch(
         attempts=attempts,
         clock=clock,
         note=stats.note,
+        metrics=metrics,
     )
     return dispatch, attempts
 
@@ -293,6 +302,7 @@ def _janitor(
         in_flight=dispatch.in_flight,
         kick=dispatch.kick,
         deleted=[e.lane for e in stored if e.deleted_at_ms is not None],
+        metrics=dispatch.metrics,
     )
 
 

@@ -30,6 +30,7 @@ from ringback.kit.sd_notify import find_listener, listen_fds, notify
 from ringback.kit.signals import StopSignals
 from ringback.kit.wake import WakeUp, run_turns
 from ringback.service.declared import Declared
+from ringback.service.metrics import Metrics
 from ringback.service.reload import Live, Reload
 from ringback.service.watchdog import StatusLine, Watchdog, watchdog_s
 from ringback.store.database import open_state
@@ -102,6 +103,7 @@ class _Daemon:
         self._grace_s = loaded.settings.daemon.shutdown_grace_s
         self._clock = clock
         self._chance = chance
+        self._metrics = Metrics()
         self._state = "starting"
         self._exit = 0
 
@@ -120,12 +122,14 @@ class _Daemon:
             clock,
             on_fatal=self._on_fatal,
             on_trouble=lambda name, message: _log.error(name, error=message),
-            on_commit=_on_commit,
+            on_commit=self._on_commit,
         )
         try:
             await self._writer.start()
             async with contextlib.AsyncExitStack() as stack:
-                parts = await assemble(stack, settings, clock, self._chance, database, self._writer, self._ready)
+                parts = await assemble(
+                    stack, settings, clock, self._chance, database, self._writer, self._ready, self._metrics
+                )
                 reload = self._reload(parts)
                 await reload.start(self._loaded)
                 await self._serve(stack, parts, reload)
@@ -236,6 +240,11 @@ class _Daemon:
     def _ready(self) -> str:
         return "unwritable" if self._state == "ready" and (self._writer.full or self._exit) else self._state
 
+    def _on_commit(self, stats: CommitStats) -> None:
+        self._metrics.committed(stats.rows, stats.seconds)
+        if stats.seconds > SLOW_COMMIT_S:
+            _log.warning("store.slow", what="commit", rows=stats.rows, elapsed_ms=round(stats.seconds * 1000))
+
     def _on_fatal(self, reason: str) -> None:
         """Nobody can say what is on disk: end, let the service manager start anew, read it back."""
         _log.critical("store.unknown_outcome", error=reason)
@@ -245,8 +254,3 @@ class _Daemon:
 
 def _make_folder(path: str) -> None:
     Path(path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-
-
-def _on_commit(stats: CommitStats) -> None:
-    if stats.seconds > SLOW_COMMIT_S:
-        _log.warning("store.slow", what="commit", rows=stats.rows, elapsed_ms=round(stats.seconds * 1000))

@@ -37,13 +37,15 @@ class Echo:
     def __init__(self):
         self.lines = []
         self.peers = []
+        self.refused = []
 
     def handle(self, line, peer, answer):
         self.lines.append(line)
         self.peers.append(peer)
         answer(line + b"\n")
 
-    def refuse(self, code, message):
+    def refuse(self, code, message, peer=None):
+        self.refused.append((code, peer))
         return f"refused {code}: {message}\n".encode()
 
 

@@ -14,7 +14,7 @@ class Nobody:
     def handle(self, line, peer, answer):
         raise AssertionError(line)
 
-    def refuse(self, code, message):
+    def refuse(self, code, message, peer=None):
         return b"refused\n"
 
 

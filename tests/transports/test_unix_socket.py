@@ -9,6 +9,7 @@ import socket
 import pytest
 from tests.transports.socket_parts import Echo, Later, ask, both_loops, connect, serving, settle, until
 
+from ringback.core.model import Peer
 from ringback.transports.unix_socket import MAX_LINES_PER_TURN
 
 
@@ -106,8 +107,9 @@ async def test_a_too_long_line_is_refused_at_its_place_and_the_connection_goes_o
         refusal = b"refused too_large: a line is longer than 100 bytes"
         assert answers == [b"before", refusal, b"after", refusal, b"last"]
         assert handler.lines == [b"before", b"after", b"last"]
-        assert [name for name, _ in notices] == ["event.rejected"] * 2
-        assert notices[0][1] == {"code": "too_large", "uid": os.getuid(), "gid": os.getgid(), "pid": os.getpid()}
+        assert notices == [], "who refuses also tells, once"
+        peer = Peer("socket", os.getuid(), os.getgid(), os.getpid())
+        assert handler.refused == [("too_large", peer)] * 2
 
 
 @both_loops

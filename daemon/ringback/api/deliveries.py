@@ -64,6 +64,8 @@ async def _move(request: web.Request, transition: Transition, status: str) -> we
         applied = await deps.writer.run(Finish(lane, event, transition))
     finally:
         deps.dispatch.give_back(event, lane)
+    if applied and not transition.reopen:
+        deps.metrics.ended(transition.to)
     if not applied:
         return problem("conflict", "the delivery changed meanwhile; look at it again")
     return answer({"id": request.match_info["id"], "status": status}, 202)

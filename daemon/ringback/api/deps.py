@@ -4,14 +4,16 @@ Must not know: how any of them is made.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from aiohttp import web
 
 from ringback.core.model import Event, Peer, Rejection
 from ringback.kit.clock import Chance, Clock
+from ringback.service.backlog import BacklogLook
 from ringback.service.endpoints import Endpoints
+from ringback.service.metrics import Metrics
 from ringback.service.rotation import Rotation
 from ringback.service.stats import Stats
 from ringback.service.tokens import Tokens
@@ -45,7 +47,7 @@ class TakesLines(Protocol):
         """Take an event of the daemon's own for these lanes; ``done`` is called once, after the commit."""
         ...
 
-    def refuse(self, code: str, message: str) -> bytes:
+    def refuse(self, code: str, message: str, peer: Peer | None = None) -> bytes:
         """The answer line of a refusal made by the transport."""
         ...
 
@@ -98,6 +100,9 @@ class Deps:
     clock: Clock
     chance: Chance
     ready: Callable[[], str]
+    metrics: Metrics = field(default_factory=Metrics)
+    backlog: BacklogLook | None = None
+    database_bytes: Callable[[], int] = int
     max_event_bytes: int = 1_048_576
     max_response_bytes: int = 65_536
     divert_to: str = ""

@@ -16,6 +16,7 @@ from ringback.api import (
     events,
     handshakes,
     health,
+    metrics,
     stats,
     submit,
     tokens,
@@ -58,6 +59,7 @@ ROUTES: tuple[Route, ...] = (
         gives="Health",
         also={503: "Health"},
     ),
+    Route("GET", "/metrics", metrics.metrics, Rule.OPERATOR, "What was counted, in Prometheus's text form"),
     Route(
         "POST",
         "/api/v1/endpoints",
@@ -211,6 +213,5 @@ ROUTES: tuple[Route, ...] = (
 #: Named in CONTRACT, not built: 501 rather than 404, so that a caller knows it isn't a typo.
 UNBUILT = (
     ("POST", "/api/v1/endpoints/{id}/replay"),
-    ("GET", "/metrics"),
     ("GET", "/openapi.json"),
 )

@@ -91,6 +91,11 @@ def _number(level: str) -> int:
     return number
 
 
+def lines_dropped() -> int:
+    """Lines lost since the start because the reader was too slow; 0 before ``configure``."""
+    return _output.sink.dropped if hasattr(_output, "sink") else 0
+
+
 class _Output:
     """The one end of every logger, which outlives reconfiguration because loggers are cached for good."""
 

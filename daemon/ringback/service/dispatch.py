@@ -23,6 +23,7 @@ from ringback.service import delivery_log
 from ringback.service.attempt import Attempts, Ended, corrupt, without_details
 from ringback.service.bodies import Bodies, Body, LoadsEvents
 from ringback.service.endpoints import Effective
+from ringback.service.metrics import Metrics
 from ringback.service.refill import Refiller, RefillsLanes
 from ringback.store import endpoints as table
 from ringback.store.errors import QueryTimeout
@@ -76,6 +77,7 @@ class Dispatch:
         writer: Writer,
         attempts: Attempts,
         clock: Clock,
+        metrics: Metrics | None = None,
         note: Callable[[int, Ended], None] = lambda _lane, _ended: None,
     ) -> None:
         """``note(lane, ended)`` is called for each attempt whose result was committed."""
@@ -88,6 +90,7 @@ class Dispatch:
         self._attempts = attempts
         self._clock = clock
         self._note = note
+        self.metrics = metrics or Metrics()
         self._bodies = Bodies(reads)
         self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._unsettled: set[tuple[int, int]] = set()
@@ -309,6 +312,8 @@ class Dispatch:
                 self.refiller.note_due(started.lane, due_at_ms)
             elif ended.verdict is Verdict.UNCOUNTED:
                 self.board.look_again(started.lane)
+            if result is True:
+                self.metrics.attempted(item, body.accepted_at_ms, ended)
             self._note(item.lane, ended)
             delivery_log.ended(item, body, endpoint, ended, applied=result is True)
 

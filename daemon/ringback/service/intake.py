@@ -14,6 +14,7 @@ from ringback.core.events import EventLimits, encode_error, encode_ok, parse_lin
 from ringback.core.model import Event, Peer, Rejection
 from ringback.kit.clock import Chance, Clock
 from ringback.kit.log import get_logger
+from ringback.service.metrics import Metrics
 from ringback.store.ops import Accepted, AcceptEvent, Conflict, Failed
 from ringback.store.writer import Writer
 
@@ -55,6 +56,7 @@ class Intake:
         clock: Clock,
         chance: Chance,
         limits: EventLimits,
+        metrics: Metrics | None = None,
     ) -> None:
         self._matches = matches
         self._writer = writer
@@ -62,6 +64,7 @@ class Intake:
         self._clock = clock
         self._chance = chance
         self._limits = limits
+        self._metrics = metrics or Metrics()
         self._closed = False
         self._pressed = False
         self._on_pressure: list[Callable[[bool], None]] = []
@@ -90,7 +93,7 @@ class Intake:
         now_ms = self._clock.now_ms()
         event = parse_line(line, self._limits, now_ms, self._chance.new_id(), tenant)
         if isinstance(event, Rejection):
-            _rejected(event, peer)
+            self._rejected(event, peer)
             answer(encode_error(event))
             return
         lanes = self._matches.match(event.tenant, event.type, event.data)
@@ -119,10 +122,11 @@ class Intake:
         self._writer.submit(op, lambda result: self._settle(op, result, done))
         self._feel_pressure()
 
-    def refuse(self, code: str, message: str) -> bytes:
+    def refuse(self, code: str, message: str, peer: Peer | None = None) -> bytes:
         """The answer line of a refusal that a transport makes itself."""
-        _log.info("event.rejected", code=code, message=message)
-        return encode_error(Rejection(code, message))
+        rejection = Rejection(code, message)
+        self._rejected(rejection, peer)
+        return encode_error(rejection)
 
     def _committed(self, op: AcceptEvent, result: object, answer: Callable[[bytes], None]) -> None:
         def told(outcome: Accepted | Rejection) -> None:
@@ -141,6 +145,7 @@ class Intake:
         if isinstance(result, Accepted):
             done(result)
             if not result.duplicate:
+                self._metrics.events_accepted += 1
                 self._dispatch.accepted(result.seq, event, op.lanes, op.accepted_at_ms)
                 _log.debug(
                     "event.accepted",
@@ -156,8 +161,22 @@ class Intake:
             rejection = Rejection(result.code, result.message)
         else:
             raise TypeError(f"the writer answered an event with {type(result).__name__}")
-        _rejected(rejection, op.peer, event)
+        self._rejected(rejection, op.peer, event)
         done(rejection)
+
+    def _rejected(self, rejection: Rejection, peer: Peer | None, event: Event | None = None) -> None:
+        """One line a refusal; a wrong producer is found by its uid and pid."""
+        self._metrics.rejected(rejection.code)
+        _log.info(
+            "event.rejected",
+            code=rejection.code,
+            field=rejection.field,
+            message=rejection.message,
+            event_id=event.id if event else None,
+            tenant=event.tenant if event else None,
+            uid=peer.uid if peer else None,
+            pid=peer.pid if peer else None,
+        )
 
     def _feel_pressure(self) -> None:
         if self._pressed:
@@ -176,17 +195,3 @@ class Intake:
     def _tell_pressure(self) -> None:
         for callback in self._on_pressure:
             callback(self._pressed)
-
-
-def _rejected(rejection: Rejection, peer: Peer | None, event: Event | None = None) -> None:
-    """One line a refusal; a wrong producer is found by its uid and pid."""
-    _log.info(
-        "event.rejected",
-        code=rejection.code,
-        field=rejection.field,
-        message=rejection.message,
-        event_id=event.id if event else None,
-        tenant=event.tenant if event else None,
-        uid=peer.uid if peer else None,
-        pid=peer.pid if peer else None,
-    )

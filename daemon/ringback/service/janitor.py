@@ -15,11 +15,12 @@ import msgspec
 
 from ringback.core import retry
 from ringback.core.lifecycle import expired
-from ringback.core.model import Endpoint, Owed
+from ringback.core.model import DeliveryState, Endpoint, Owed
 from ringback.core.schedule import Board
 from ringback.kit.clock import Clock
 from ringback.kit.log import get_logger
 from ringback.service.attempt import Policy
+from ringback.service.metrics import Metrics
 from ringback.store import queue, retention
 from ringback.store.errors import QueryTimeout, StoreError
 from ringback.store.ops import Finish
@@ -84,6 +85,7 @@ class Janitor:
         in_flight: Callable[[], frozenset[tuple[int, int]]],
         kick: Callable[[int], None],
         deleted: Iterable[int] = (),
+        metrics: Metrics | None = None,
     ) -> None:
         self._board = board
         self._endpoints = endpoints
@@ -94,6 +96,7 @@ class Janitor:
         self._in_flight = in_flight
         self._kick = kick
         self._deleted = set(deleted)
+        self._metrics = metrics or Metrics()
         self._prune_at_s = 0.0
         self._unstick_at_s: dict[int, float] = {}  # only lanes of the board, by monotonic seconds
 
@@ -132,6 +135,7 @@ class Janitor:
         applied = await asyncio.gather(*[self._writer.run(Finish(row.lane, row.event, expired())) for row in rows])
         for row, done in zip(rows, applied, strict=True):
             if done:
+                self._metrics.ended(DeliveryState.EXPIRED)
                 endpoint = self._endpoints.by_lane(row.lane)
                 _log.warning("delivery.expired", event_seq=row.event, endpoint_id=endpoint.id if endpoint else None)
         return len(rows) >= STEP_ROWS
@@ -142,6 +146,7 @@ class Janitor:
         for lane in list(self._deleted)[:LANES_A_STEP]:
             keep = {event for event, number in self._in_flight() if number == lane}
             cancelled = await self._writer.run(queue.cancel_owed(lane, STEP_ROWS, keep))
+            self._metrics.ended(DeliveryState.CANCELLED, cancelled)
             if not cancelled and not keep:
                 self._deleted.discard(lane)
             busy |= cancelled > 0

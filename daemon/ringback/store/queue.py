@@ -62,6 +62,10 @@ _OWED_OF_LANE = "SELECT event FROM owed WHERE lane = ? LIMIT ?"
 _OUT_OF_REACH = (
     "SELECT event FROM owed WHERE lane = ? AND phase = 1 AND due_ms > ? AND attempts > 0 ORDER BY due_ms LIMIT ?"
 )
+_BACKLOG = (
+    "SELECT n, (SELECT accepted_ms FROM event WHERE seq = oldest) FROM"
+    " (SELECT count(*) AS n, min(event) AS oldest FROM owed)"
+)
 _COUNT = "SELECT count(*) FROM (SELECT 1 FROM owed WHERE lane = ? LIMIT ?)"
 
 
@@ -171,6 +175,11 @@ class QueueReads:
     async def expiring(self, now_ms: int, limit: int) -> list[Owed]:
         """Owed rows whose time is over, earliest first."""
         return [Owed(*row) for row in await self._reader.fetch(_EXPIRING, (now_ms, limit))]
+
+    async def backlog(self) -> tuple[int, int | None]:
+        """How many rows are owed in all, and when the oldest event among them was accepted. Walks over all of them."""
+        count, oldest_at_ms = (await self._reader.fetch(_BACKLOG))[0]
+        return count, oldest_at_ms
 
     async def owed_count(self, lane: int, cap: int) -> int:
         """How many rows the lane owes, counted up to ``cap``."""

@@ -35,7 +35,7 @@ class LineHandler(Protocol):
         """
         ...
 
-    def refuse(self, code: str, message: str) -> bytes:
+    def refuse(self, code: str, message: str, peer: Peer | None = None) -> bytes:
         """The answer line, including its LF, that says so: ``too_large``, ``overloaded``, ``shutting_down``."""
         ...
 
@@ -224,9 +224,8 @@ class Connection(asyncio.Protocol):
         self._slots.append(slot)
         self._saturated = len(self._slots) >= self._max_unanswered
         if line is TOO_LONG:
-            peer = {"uid": self._peer.uid, "gid": self._peer.gid, "pid": self._peer.pid}
-            self._host.notice("event.rejected", {"code": "too_large", **peer})
-            slot(self._handler.refuse("too_large", f"a line is longer than {self._max_event_bytes} bytes"))
+            message = f"a line is longer than {self._max_event_bytes} bytes"
+            slot(self._handler.refuse("too_large", message, self._peer))
         else:
             self._handler.handle(line, self._peer, slot)
 
