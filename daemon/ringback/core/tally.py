@@ -37,11 +37,18 @@ class Tally(msgspec.Struct, array_like=True):
         return self.outcomes.get(DELIVERED, 0)
 
     def note(self, outcome: str, elapsed_ms: int, *, dead: bool) -> None:
-        """Count one attempt."""
-        outcomes, took, index = self.outcomes, self.took, bucket(elapsed_ms)
-        outcomes[outcome] = outcomes.get(outcome, 0) + 1
-        took[index] = took.get(index, 0) + 1
-        self.dead += dead
+        """Count one attempt. Called for every attempt there is: what fails to be there is made, not asked for."""
+        index = bucket(elapsed_ms)
+        try:
+            self.outcomes[outcome] += 1
+        except KeyError:
+            self.outcomes[outcome] = 1
+        try:
+            self.took[index] += 1
+        except KeyError:
+            self.took[index] = 1
+        if dead:
+            self.dead += 1
 
     def add(self, other: "Tally") -> None:
         """Take up another's counts."""
@@ -62,8 +69,11 @@ def total(tallies: Iterable[Tally]) -> Tally:
 
 def bucket(ms: int) -> int:
     """The bucket of a duration; a negative one counts as none, one that is too long as the longest."""
-    ms = min(max(ms, 0), MAX_MS)
-    shift = max(0, ms.bit_length() - _STEP_BITS)
+    if ms < _STEPS:
+        return max(ms, 0)
+    if ms > MAX_MS:  # noqa: PLR1730 - a call of min costs what all the rest does
+        ms = MAX_MS
+    shift = ms.bit_length() - _STEP_BITS
     return _STEPS * shift + (ms >> shift)
 
 

@@ -19,6 +19,8 @@ FOLD_EVERY_S = 10.0
 #: Hours that are kept.
 KEPT_HOURS = 7 * 24
 
+_DEAD = DeliveryState.DEAD
+
 _log = get_logger()
 _Key = tuple[int, int]  # hour, lane
 
@@ -41,7 +43,7 @@ class Stats:
         tally = self._open.get(key)
         if tally is None:
             tally = self._open[key] = Tally()
-        tally.note(record.outcome, record.elapsed_ms, dead=ended.transition.to is DeliveryState.DEAD)
+        tally.note(record.outcome, record.elapsed_ms, dead=ended.transition.to is _DEAD)
 
     def unfolded(self, lane: int, hours: range) -> dict[int, Tally]:
         """What the table doesn't have yet."""
