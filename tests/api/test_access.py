@@ -8,7 +8,8 @@ from tests.api.parts import Parts
 
 from ringback.api.access import RULES, Door, Rule
 from ringback.api.app import make_app
-from ringback.api.routes import ROUTES, UNBUILT, Route
+from ringback.api.route import Route
+from ringback.api.routes import ROUTES, UNBUILT
 from ringback.core.lifecycle import dead
 
 NOBODYS = "019a9c1e-7d0f-7c52-a4b6-0b7f1f0c3d21"
@@ -34,7 +35,7 @@ THINGS: dict[tuple[str, str], tuple[str, Any]] = {
 LISTS = {("GET", f"/api/v1/{name}") for name in ("endpoints", "events", "deliveries")}
 MAKERS = {("POST", "/api/v1/endpoints"), ("POST", "/api/v1/events")}
 #: The same for everybody with a token.
-SHARED = {("GET", "/readyz")}
+SHARED = {("GET", "/readyz"), ("GET", "/openapi.json")}
 
 
 class Theirs(NamedTuple):

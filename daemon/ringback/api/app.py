@@ -17,6 +17,7 @@ from ringback.api.access import DOOR, RULES, Door, Rule, access_middleware
 from ringback.api.deps import DEPS, Deps
 from ringback.api.guard import GUARD, Guard, guard_middleware
 from ringback.api.malformed import server_logger
+from ringback.api.openapi import DOCUMENT, Document
 from ringback.api.problems import Handler, problem, problems_middleware
 from ringback.api.routes import ROUTES, UNBUILT
 from ringback.kit.log import get_logger
@@ -48,6 +49,7 @@ def make_app(deps: Deps, door: Door = Door.CONTROL) -> web.Application:
         app.router.add_route(method, path, _unbuilt(method, path))
         rules[method, path] = Rule.TENANT
     app[RULES] = rules
+    app[DOCUMENT] = Document(ROUTES)
     return app
 
 

@@ -5,9 +5,6 @@ Rules: a call that isn't here isn't there.
 Must not know: what any call does.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 from ringback.api import (
     deliveries,
     delivery_pages,
@@ -17,33 +14,13 @@ from ringback.api import (
     handshakes,
     health,
     metrics,
+    openapi,
     stats,
     submit,
     tokens,
 )
 from ringback.api.access import Rule
-from ringback.api.problems import Handler
-from ringback.api.reading import Parse
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One call. ``query``: its parameters. ``takes`` and ``gives``: schemas by name (``schemas``), "" without a body.
-
-    ``also``: other good statuses, with the schema's name.
-    """
-
-    method: str
-    path: str
-    handler: Handler
-    rule: Rule
-    summary: str
-    status: int = 200
-    gives: str = ""
-    takes: str = ""
-    query: Mapping[str, Parse] = field(default_factory=dict)
-    also: Mapping[int, str] = field(default_factory=dict)
-
+from ringback.api.route import Route
 
 _ONE = "/api/v1/endpoints/{id}"
 _CONSENT = "/api/v1/handshakes/{token}"
@@ -60,6 +37,7 @@ ROUTES: tuple[Route, ...] = (
         also={503: "Health"},
     ),
     Route("GET", "/metrics", metrics.metrics, Rule.OPERATOR, "What was counted, in Prometheus's text form"),
+    Route("GET", "/openapi.json", openapi.show, Rule.TENANT, "This document", gives="any"),
     Route(
         "POST",
         "/api/v1/endpoints",
@@ -213,5 +191,4 @@ ROUTES: tuple[Route, ...] = (
 #: Named in CONTRACT, not built: 501 rather than 404, so that a caller knows it isn't a typo.
 UNBUILT = (
     ("POST", "/api/v1/endpoints/{id}/replay"),
-    ("GET", "/openapi.json"),
 )

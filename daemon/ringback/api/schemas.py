@@ -1,0 +1,270 @@
+"""What bodies and answers look like, as JSON Schema, by name.
+
+Role: the components of the API's own description. What callers send comes from the models that judge it; what they get
+is written down here in a short hand, and a test holds real answers to it.
+Rules: a kind is a word (``text``, ``time``, ``int``, ``number``, ``bool``, ``any``, another schema's name), with ``?``
+if it may be null, ``[…]`` for a list of it, ``{…}`` for an object of them by name.
+Must not know: routes, how anything is answered.
+"""
+
+from typing import Any
+
+from ringback.core.events import MAX_TENANT_CHARS, MAX_TYPE_CHARS
+from ringback.core.model import EndpointStatus
+from ringback.service.endpoint_fields import EndpointFields
+from ringback.service.rotation import MAX_GRACE_S
+from ringback.service.views import STATUSES
+
+Schema = dict[str, Any]
+
+_REF = "#/components/schemas/"
+_WORDS: dict[str, Schema] = {
+    "text": {"type": "string"},
+    "time": {"type": "string", "format": "date-time"},
+    "int": {"type": "integer"},
+    "number": {"type": "number"},
+    "bool": {"type": "boolean"},
+    "any": {},
+}
+
+
+def kind(text: str) -> Schema:
+    """The schema of a kind in short hand."""
+    if text.endswith("?"):
+        return {"anyOf": [kind(text[:-1]), {"type": "null"}]}
+    if text.startswith("["):
+        return {"type": "array", "items": kind(text[1:-1])}
+    if text.startswith("{"):
+        return {"type": "object", "additionalProperties": kind(text[1:-1])}
+    return _WORDS.get(text) or ({} if text == "any" else {"$ref": _REF + text})
+
+
+def _object(description: str, /, **members: str) -> Schema:
+    """An object that always has these members."""
+    properties = {name: kind(text) for name, text in members.items()}
+    return {"type": "object", "description": description, "properties": properties, "required": list(members)}
+
+
+def _page(of: str) -> Schema:
+    return _object(
+        "One page, newest first; the cursor of the next, null at the end", data=f"[{of}]", next_cursor="text?"
+    )
+
+
+def _optional(schema: Schema, *names: str) -> Schema:
+    """The same with members that may be missing."""
+    return {**schema, "required": [name for name in schema["required"] if name not in names]}
+
+
+def _choices(description: str, *values: str) -> Schema:
+    return {"type": "string", "description": description, "enum": list(values)}
+
+
+def _fields() -> Schema:
+    """The members of a create or a patch, from the model that judges them."""
+    schema = EndpointFields.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    found: Schema = _anchored(schema)
+    return found
+
+
+def _parts_of_fields() -> dict[str, Schema]:
+    found: dict[str, Schema] = EndpointFields.model_json_schema(ref_template="#/components/schemas/{model}")["$defs"]
+    return {name: _anchored(schema) for name, schema in found.items()}
+
+
+def _anchored(value: Any) -> Any:
+    """Patterns with the anchors of JSON Schema's dialect instead of Python's."""
+    if isinstance(value, dict):
+        return {
+            name: item.replace(r"\A", "^").replace(r"\z", "$") if name == "pattern" else _anchored(item)
+            for name, item in value.items()
+        }
+    return [_anchored(item) for item in value] if isinstance(value, list) else value
+
+
+def _event() -> Schema:
+    names = {"tenant": MAX_TENANT_CHARS, "id": 128}
+    words = {name: {"type": "string", "pattern": f"^[A-Za-z0-9_-]{{1,{most}}}$"} for name, most in names.items()}
+    times = {name: kind("time") for name in ("created_at", "deliver_after", "expires_at")}
+    type_ = {"type": "string", "maxLength": MAX_TYPE_CHARS, "pattern": r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"}
+    return {
+        "type": "object",
+        "description": "An event as a producer writes it",
+        "properties": {"type": type_, "data": {"type": "object"}, **words, **times},
+        "required": ["type", "data"],
+        "additionalProperties": False,
+    }
+
+
+def schemas() -> dict[str, Schema]:
+    """All of them, by name."""
+    event = {"id": "text", "tenant": "text", "type": "text", "created_at": "time", "accepted_at": "time"}
+    event |= {"deliver_after": "time?", "expires_at": "time?", "source": "Source?", "size": "int"}
+    counts = {"attempts": "int", "delivered": "int", "failed": "int", "dead": "int"}
+    delivery = _object(
+        "One event's way to one endpoint",
+        id="text",
+        event_id="text",
+        endpoint_id="text?",
+        tenant="text",
+        type="text",
+        status="DeliveryStatus",
+        attempt_count="int",
+        created_at="time",
+        accepted_at="time",
+        next_attempt_at="time?",
+        last_attempt_at="time?",
+        last_outcome="text?",
+        last_status="int?",
+        last_error="text?",
+    )
+    whole = {**delivery, "properties": delivery["properties"] | {"attempts": kind("[Attempt]")}}
+    return {
+        **_parts_of_fields(),
+        "EndpointFields": _fields(),
+        "Endpoint": _endpoint(),
+        "EndpointPage": _page("Endpoint"),
+        "EndpointStatus": _choices("Where an endpoint stands", *EndpointStatus),
+        "Effective": _object("What counts, defaults filled in", concurrency="int", timeout_s="number", retry="{any}"),
+        "Proof": _object(
+            "What the latest handshake left",
+            proved_at="time?",
+            renew_at="time?",
+            consent_until="time?",
+            allowed_per_min="int?",
+        ),
+        "PreviousSecret": _object("It still signs, beside the newest", secret="text", expires_at="time?"),  # noqa: S106 - a kind, not a secret
+        "RotateFields": {
+            "type": "object",
+            "properties": {
+                "grace_s": {"type": "number", "minimum": 0, "maximum": MAX_GRACE_S, "default": 86400},
+                "secret": {"type": "string"},
+            },
+            "additionalProperties": False,
+        },
+        "Event": _event(),
+        "Accepted": _optional(
+            _object("It is on disk", ok="bool", id="text", deliveries="int", duplicate="bool"), "duplicate"
+        ),
+        "EventRow": _object("An event without its data", **event),
+        "EventPage": _page("EventRow"),
+        "EventShown": _object("An event", **event, corrupt="bool", data="any", deliveries="{int}"),
+        "Source": _object("Who handed it in", via="text", uid="int?", gid="int?", pid="int?"),
+        "Delivery": delivery,
+        "DeliveryPage": _page("Delivery"),
+        "DeliveryShown": {**whole, "required": [*delivery["required"], "attempts"]},
+        "DeliveryStatus": _choices("Where a delivery stands", *STATUSES),
+        "Attempt": _object(
+            "One request",
+            n="int",
+            run="int",
+            started_at="time",
+            elapsed_ms="int",
+            outcome="text",
+            error="text?",
+            request="AttemptRequest?",
+            response="AttemptResponse?",
+        ),
+        "AttemptRequest": _object(
+            "Rebuilt, its secrets masked", method="text", url="text", headers="{text}", body="text", rebuilt="bool"
+        ),
+        "AttemptResponse": _object("", status="int", headers="{text}", body="text", truncated="bool"),
+        "Moved": _object("A delivery that was moved", id="text", status="text"),
+        "Probed": _object("A test event is owed", id="text", delivery_id="text", event_id="text", endpoint_id="text"),
+        "Consent": _object("The receiver has consented", status="text"),
+        "TokenFields": {
+            "type": "object",
+            "properties": {"tenant": kind("text?")},
+            "additionalProperties": False,
+        },
+        "Token": _object("A token; tenant null: the operator's", id="text", tenant="text?", created_at="time"),
+        "TokenMade": _object("", id="text", tenant="text?", created_at="time", token="text"),  # noqa: S106 - a kind, not a token
+        "TokenPage": _page("Token"),
+        "Hour": _object("An hour's attempts", hour="time", **counts),
+        "Percentiles": _object("Milliseconds, at most an eighth too long", p50="int?", p99="int?"),
+        "Queue": _object("What is owed now, counted to a cap", owed="int", capped="bool", oldest_accepted_at="time?"),
+        "Stats": _object(
+            "An endpoint's last hours, and how it stands now",
+            endpoint_id="text",
+            status="EndpointStatus",
+            since="time",
+            **counts,
+            outcomes="{int}",
+            success_rate="number?",
+            attempts_per_s="number?",
+            latency_ms="Percentiles",
+            by_hour="[Hour]",
+            window="number",
+            concurrency="int",
+            in_flight="int",
+            queue="Queue",
+        ),
+        "Status": _object(
+            "The daemon at a glance",
+            state="text",
+            version="text",
+            started_at="time",
+            endpoints="{int}",
+            in_flight="int",
+            queue="Queue",
+            writing="{int}",
+            disk="{any}",
+        ),
+        "Health": _object("", status="text"),
+        "Problem": _optional(
+            _object(
+                "RFC 9457, with a code and the members at fault",
+                type="text",
+                title="text",
+                status="int",
+                code="text",
+                detail="text",
+                errors="[Fault]",
+            ),
+            "errors",
+        ),
+        "Fault": {
+            "type": "object",
+            "properties": {
+                "loc": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]}},
+                "msg": {"type": "string"},
+            },
+            "required": ["loc", "msg"],
+        },
+    }
+
+
+def _endpoint() -> Schema:
+    shown = _object(
+        "An endpoint; what it leaves to defaults is null",
+        id="text",
+        tenant="text",
+        name="text?",
+        description="text?",
+        url="text",
+        dialect="text",
+        events="[text]",
+        secret="text",  # noqa: S106 - a kind, not a secret
+        previous_secrets="[PreviousSecret]",
+        status="EndpointStatus",
+        status_reason="text?",
+        concurrency="int?",
+        rate_limit="RateLimitFields?",
+        ordering="text",
+        timeout_s="number?",
+        retry="{any}?",
+        handshake="text",
+        proof="Proof?",
+        tls_verify="bool",
+        headers="{text}",
+        options="{text}",
+        metadata="{text}",
+        declared="bool",
+        revision="int",
+        created_at="time",
+        updated_at="time",
+        effective="Effective",
+        warnings="[text]",
+    )
+    return _optional(shown, "warnings")
