@@ -20,7 +20,7 @@ async def test_a_far_timer_is_kept_once_however_often_nearer_ones_come_and_go():
     """A retry due tomorrow beside a thousand due in seconds must not fill the memory with timers of its own."""
     board = Board(Limits())
     lane = board.lane(1, "t", 8)
-    refiller = Refiller(board, Reads(), SystemClock(), WakeUp())
+    refiller = Refiller(board, Reads(), SystemClock(), WakeUp(), lambda _: None)
     refiller.note_due(lane, FAR_MS)
     for second in range(1, 1000):
         refiller.note_due(lane, second * 1000)

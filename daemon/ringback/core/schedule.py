@@ -118,12 +118,17 @@ class Board:
         lane.overflowed, lane.missed, lane.next_timed_ms = True, True, 0
         self.thirsty[lane.number] = lane
 
-    def hand_off(self, lane: Lane, item: Owed) -> None:
-        """A row was just committed: take its id without asking the table, if the lane has nothing waiting there."""
-        if lane.overflowed or not self._take(lane, item):
-            lane.overflowed = lane.missed = True
-            if not lane.waiting:
-                self.thirsty[lane.number] = lane
+    def hand_off(self, lane: Lane, item: Owed) -> bool:
+        """A row was just committed: take its id without asking the table, if the lane has nothing waiting there.
+
+        False: it waits in the table.
+        """
+        if not lane.overflowed and self._take(lane, item):
+            return True
+        lane.overflowed = lane.missed = True
+        if not lane.waiting:
+            self.thirsty[lane.number] = lane
+        return False
 
     def begin_refill(self, lane: Lane, now_ms: int) -> tuple[int, int]:
         """Open a refill: how many fresh and timed ids to ask the table for; (0, 0) if it wants none now."""

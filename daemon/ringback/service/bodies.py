@@ -2,19 +2,24 @@
 
 Role: a bounded cache of events that were accepted a moment ago, and the loader for those that are not in it.
 Rules: bounded in bytes; the oldest goes first when it is full, so that events waiting at dead endpoints can't push out
-everybody else's; an event whose last direct hand-off has started is let go at once.
+everybody else's; an event whose last direct hand-off has started is let go at once. One read at a time: what is asked
+for meanwhile is read together next, because under load a read costs a turn on the processor, however small it is.
 Must not know: lanes, turns, HTTP.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from ringback.core.model import Event
+from ringback.core.model import Event, Owed
+from ringback.store.errors import QueryTimeout
 
 #: Bytes of events kept; a body beyond it is read from the table when its turn comes.
 MAX_CACHED_BYTES = 32 * 1024 * 1024
 #: What an event weighs beside its data (its objects, its places in dicts): without it, millions of tiny events fit.
 OVERHEAD_BYTES = 1024
+#: What one call of ``ahead`` reads at most.
+MAX_AHEAD_BYTES = 4 * 1024 * 1024
 
 
 class Stored(Protocol):
@@ -63,8 +68,20 @@ class Body:
 
 
 def missing(seq: int) -> Body:
-    """Stands for an owed event that the table doesn't hold: its delivery ends, by name, and doesn't come up for ever."""
+    """Stands for an owed event that the table doesn't hold: its delivery ends, by name, and is not asked for again."""
     return Body(Event(f"missing-{seq}", "", "", b"", 0, b""), 0, 0, corrupt=True)
+
+
+class _Batch:
+    """Events that are read together. ``starting``: those an attempt waits for."""
+
+    __slots__ = ("error", "found", "seqs", "starting")
+
+    def __init__(self) -> None:
+        self.seqs: set[int] = set()
+        self.starting: set[int] = set()
+        self.found: dict[int, Body] | None = None
+        self.error: Exception | None = None
 
 
 class Bodies:
@@ -75,13 +92,19 @@ class Bodies:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._kept: dict[int, Body] = {}
+        self._turn = asyncio.Lock()
+        self._next: _Batch | None = None
+        self._reading: _Batch | None = None
 
     def keep(self, seq: int, event: Event, accepted_at_ms: int, holders: int) -> None:
         """Remember an event that ``holders`` lanes may soon start."""
-        size = _weight(event)
-        if size > self._max_bytes // 8:
+        self._keep(seq, Body(event, accepted_at_ms, holders))
+
+    def _keep(self, seq: int, body: Body) -> None:
+        size = _weight(body.event)
+        if size > self._max_bytes // 8 or seq in self._kept:
             return
-        self._kept[seq] = Body(event, accepted_at_ms, holders)
+        self._kept[seq] = body
         self._bytes += size
         while self._bytes > self._max_bytes:
             self._drop(next(iter(self._kept)))
@@ -96,9 +119,62 @@ class Bodies:
         return body
 
     async def load(self, seqs: Sequence[int]) -> dict[int, Body]:
-        """Bodies from the table; what is missing there is missing here."""
-        stored = await self._reads.load(seqs)
-        return {s.seq: Body(s.event, s.accepted_at_ms, 0, corrupt=s.corrupt) for s in stored}
+        """Bodies from the table, maybe more than asked for; what is missing there is missing here.
+
+        Raises:
+            QueryTimeout: they couldn't be read in time.
+        """
+        found: dict[int, Body] = {}
+        for batch in self._ask(seqs):
+            batch.starting.update(seqs)
+            found.update(await self._read(batch))
+        return found
+
+    async def ahead(self, items: Iterable[Owed]) -> None:
+        """Read what starts soon, as far as it isn't here; what can't be read now is read when it starts."""
+        room, seqs = MAX_AHEAD_BYTES, []
+        for item in items:
+            if item.event not in self._kept:
+                room -= item.size
+                if room < 0:
+                    break
+                seqs.append(item.event)
+        try:
+            for batch in self._ask(seqs):
+                found = await self._read(batch)
+                for seq in seqs:
+                    if seq in found and seq not in batch.starting:
+                        self._keep(seq, found[seq])
+        except QueryTimeout:
+            return
+
+    def _ask(self, seqs: Sequence[int]) -> list[_Batch]:
+        """The batches that will bring these: the one that is being read has some, the next one takes the rest."""
+        reading = self._reading
+        rest = [seq for seq in seqs if reading is None or seq not in reading.seqs]
+        batches = [reading] if reading is not None and len(rest) < len(seqs) else []
+        if rest:
+            self._next = self._next or _Batch()
+            self._next.seqs.update(rest)
+            batches.append(self._next)
+        return batches
+
+    async def _read(self, batch: _Batch) -> dict[int, Body]:
+        """A batch's bodies; the first to get its turn reads for all who wait."""
+        async with self._turn:
+            if batch.found is None and batch.error is None:
+                self._next, self._reading = None, batch
+                try:
+                    stored = await self._reads.load(list(batch.seqs))
+                    batch.found = {s.seq: Body(s.event, s.accepted_at_ms, 1, corrupt=s.corrupt) for s in stored}
+                except Exception as error:
+                    batch.error = error
+                    raise
+                finally:
+                    self._reading = None
+        if batch.error is not None:
+            raise batch.error
+        return batch.found or {}
 
     def _drop(self, seq: int) -> None:
         self._bytes -= _weight(self._kept.pop(seq).event)

@@ -83,7 +83,7 @@ class Dispatch:
         """``note(lane, ended)`` is called for each attempt whose result was committed."""
         self.wake = WakeUp()
         self.board = Board(limits)
-        self.refiller = Refiller(self.board, reads, clock, self.wake)
+        self.refiller = Refiller(self.board, reads, clock, self.wake, self._read_ahead)
         self._endpoints = endpoints
         self._reads = reads
         self._writer = writer
@@ -120,14 +120,15 @@ class Dispatch:
                 if lane is not None:
                     self.refiller.note_due(lane, due_at_ms)
             return
-        if lanes:
-            self._bodies.keep(seq, event, accepted_at_ms, len(lanes))
+        takers = 0
         phase = Phase.FRESH if due_at_ms is None else Phase.TIMED
         for number in lanes:
             lane = self._lane_of(number)
             if lane is not None:
                 item = Owed(number, seq, phase, due_at_ms or 0, 0, size, event.expires_at_ms)
-                self.board.hand_off(lane, item)
+                takers += self.board.hand_off(lane, item)
+        if takers:  # what waits in the table must not push out what is about to start
+            self._bodies.keep(seq, event, accepted_at_ms, takers)
         self._nudge()
 
     def changed(self, number: int) -> None:
@@ -318,6 +319,10 @@ class Dispatch:
             delivery_log.ended(item, body, endpoint, ended, applied=result is True)
 
         self._writer.submit(op, recorded)
+
+    def _read_ahead(self, items: Sequence[Owed]) -> None:
+        if not self._stopping:
+            self._help(self._bodies.ahead(items))
 
     def _settle(self, started: Started) -> None:
         self._unsettled.discard((started.item.event, started.item.lane))

@@ -7,10 +7,12 @@ Must not know: SQL, attempts, answers.
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain, islice
 from typing import Protocol
 
-from ringback.core.lane import Lane
+from ringback.core.lane import Lane, Rank
+from ringback.core.model import Owed
 from ringback.core.schedule import Board
 from ringback.kit.clock import Clock
 from ringback.kit.log import get_logger
@@ -20,6 +22,8 @@ from ringback.store.queue import Ask, Refill
 
 #: Lanes asked for in one read.
 LANES_A_READ = 64
+#: Events whose data is read ahead after one read, all its lanes together.
+AHEAD_ITEMS = 512
 #: After a read that took too long.
 AGAIN_S = 1.0
 
@@ -37,12 +41,20 @@ class RefillsLanes(Protocol):
 class Refiller:
     """Watches the board's thirsty lanes and their timers."""
 
-    def __init__(self, board: Board, reads: RefillsLanes, clock: Clock, on_refilled: WakeUp) -> None:
+    def __init__(
+        self,
+        board: Board,
+        reads: RefillsLanes,
+        clock: Clock,
+        on_refilled: WakeUp,
+        read_ahead: Callable[[Sequence[Owed]], None],
+    ) -> None:
         self.wake = WakeUp()
         self._board = board
         self._reads = reads
         self._clock = clock
         self._on_refilled = on_refilled
+        self._read_ahead = read_ahead
         self._timers: list[tuple[int, int]] = []
         self._armed: dict[int, int] = {}  # lane to its earliest timer
         self._in_heap: set[tuple[int, int]] = set()  # none is twice in the heap: a far one is armed again and again
@@ -90,6 +102,7 @@ class Refiller:
             answers = {r.lane: r for r in refills}
             for lane, asked_fresh in lanes:
                 self._end(lane, answers.get(lane.number), now_ms, asked_fresh=asked_fresh)
+        self._look_ahead([lane for lane, _ in lanes])
         self._on_refilled.wake()
         return done
 
@@ -104,6 +117,13 @@ class Refiller:
         board.end_refill(lane, answer.items, now_ms, more_fresh=more_fresh, next_timed_ms=answer.next_timed_ms)
         if not lane.timed_left:
             self._arm(lane)
+
+    def _look_ahead(self, lanes: Sequence[Lane]) -> None:
+        """Have the data of what comes next in healthy lanes read in one go: a start that waits for it holds a slot."""
+        healthy = [lane for lane in lanes if lane.open and lane.rank() <= Rank.BUSY]
+        if healthy:
+            share = AHEAD_ITEMS // len(healthy)
+            self._read_ahead([item for lane in healthy for item in islice(chain(lane.fresh, lane.timed), share)])
 
     def _arm(self, lane: Lane) -> None:
         """See to it that a timer fires no later than the lane's next due time."""
