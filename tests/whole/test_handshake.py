@@ -39,7 +39,8 @@ def wait_endpoint(daemon: Daemon, endpoint: dict, status: str) -> dict:
 def program(folder: Path, language: str) -> Iterator[str]:
     """The receiver of docs/receivers.md in that language, on a port of its own; its URL."""
     text = (ROOT / "docs" / "receivers.md").read_text()
-    (code,) = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    blocks = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    (code,) = [block for block in blocks if "Answers every handshake" in block]
     with Script() as script:
         port = script.port  # free again when the block ends
     name, command = {"python": ("receiver.py", sys.executable), "js": ("receiver.mjs", "node")}[language]
