@@ -101,7 +101,7 @@ async def assemble(
     endpoints = _endpoints(settings, clock, chance, writer, guard.policy, sender, stored)
     stats = Stats(writer)
     stack.push_async_callback(stats.close)
-    dispatch, attempts = _dispatch(settings, clock, chance, writer, endpoints, reads, sender, stats, metrics)
+    dispatch, attempts = _dispatch(settings, clock, chance, writer, endpoints, reads, sender, stats, metrics=metrics)
     janitor = _janitor(settings, clock, writer, endpoints, reads, dispatch, stored)
     endpoints.on_change(dispatch.changed)
     endpoints.on_change(janitor.changed)
@@ -137,7 +137,6 @@ async def assemble(
         ready=ready,
         metrics=metrics,
         backlog=BacklogLook(QueueReads(pool), clock),
-        database_bytes=database.size_bytes,
         max_event_bytes=settings.ingest.max_event_bytes,
         max_response_bytes=settings.delivery.max_response_bytes,
         divert_to=settings.delivery.divert_to,
@@ -235,6 +234,7 @@ def _dispatch(
     reads: QueueReads,
     sender: HttpSender,
     stats: Stats,
+    *,
     metrics: Metrics,
 ) -> tuple[Dispatch, Attempts]:
     delivery = settings.delivery

@@ -25,8 +25,10 @@ from ringback.core.lifecycle import succeeded
 from ringback.core.model import AttemptInfo, AttemptRecord, Outcome, OutcomeKind, Request, Transition
 from ringback.kit.clock import SystemChance, SystemClock
 from ringback.kit.wake import run_turns
+from ringback.service.backlog import BacklogLook
 from ringback.service.endpoints import EndpointDefaults, Endpoints
 from ringback.service.intake import Intake
+from ringback.service.metrics import Metrics
 from ringback.service.rendering import digest_of
 from ringback.service.rotation import Rotation
 from ringback.service.stats import Stats
@@ -38,6 +40,7 @@ from ringback.store.endpoints import EndpointReads
 from ringback.store.history import HistoryReads
 from ringback.store.lane_history import index_history
 from ringback.store.ops import Finish
+from ringback.store.queue import QueueReads
 from ringback.store.reader import Reader
 from ringback.store.stats import StatsReads
 from ringback.store.writer import Writer
@@ -92,6 +95,7 @@ class Parts:
         self.events_path = str(folder / "events.sock")
         self.flights = Flights()
         self.state = "ready"
+        self.metrics = Metrics()
         self.divert_to = divert_to
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -137,6 +141,7 @@ class Parts:
             clock=clock,
             chance=chance,
             limits=limits,
+            metrics=self.metrics,
         )
         self.challenges: list[Request] = []
         verify = Verify(endpoints=self.endpoints, sender=self, clock=clock, chance=chance, us=US)
@@ -161,6 +166,8 @@ class Parts:
             clock=clock,
             chance=chance,
             ready=lambda: self.state,
+            metrics=self.metrics,
+            backlog=BacklogLook(QueueReads(reader), clock),
             max_event_bytes=MAX_EVENT_BYTES,
             divert_to=self.divert_to,
         )

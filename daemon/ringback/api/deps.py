@@ -102,7 +102,6 @@ class Deps:
     ready: Callable[[], str]
     metrics: Metrics = field(default_factory=Metrics)
     backlog: BacklogLook | None = None
-    database_bytes: Callable[[], int] = int
     max_event_bytes: int = 1_048_576
     max_response_bytes: int = 65_536
     divert_to: str = ""

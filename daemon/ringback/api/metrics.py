@@ -73,10 +73,10 @@ class _Folded(Collector):
         yield _gauge("oldest_pending_seconds", "Since the oldest event still owed to anybody was accepted", age_s)
 
     def _store(self) -> Iterable[Metric]:
-        kept = self._deps.metrics
+        kept, disk = self._deps.metrics, self._deps.disk()
         yield _histogram("commit_seconds", "Time one transaction took, its fsync too", kept.commit_s)
         yield _histogram("commit_rows", "Rows written by one transaction", kept.commit_rows)
-        yield _gauge("database_bytes", "The database's files, its log too", self._deps.database_bytes())
+        yield _gauge("database_bytes", "The database's files, its log too", disk.database_bytes + disk.log_bytes)
 
 
 def _counter(name: str, words: str, value: float) -> Metric:

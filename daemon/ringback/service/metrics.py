@@ -34,7 +34,9 @@ ATTEMPT_OUTCOMES = (
 )
 DELIVERY_OUTCOMES = tuple(state.name.lower() for state in DeliveryState if state is not DeliveryState.PENDING)
 
-_STATE_NAMES = {state: state.name.lower() for state in DeliveryState}
+# Looked up once: an enumeration's members cost a tenth of a microsecond each time.
+_FRESH, _PENDING = int(Phase.FRESH), DeliveryState.PENDING
+_STATE_NAMES = tuple(state.name.lower() for state in sorted(DeliveryState))
 
 
 class Tally:
@@ -47,7 +49,10 @@ class Tally:
 
     def add(self, label: str, count: int = 1) -> None:
         """Count under this label, or under ``other`` if it isn't in the list."""
-        self.counts[label if label in self.counts else OTHER] += count
+        try:
+            self.counts[label] += count
+        except KeyError:
+            self.counts[OTHER] += count
 
 
 class Metrics:
@@ -76,10 +81,11 @@ class Metrics:
         if record is not None:
             self.attempts.add(record.outcome)
             self.attempt_s.observe(record.elapsed_ms / 1000)
-            if item.phase == Phase.FRESH:
+            if item.phase == _FRESH:
                 self.accept_to_attempt_s.observe(max(0, record.started_at_ms - accepted_at_ms) / 1000)
-        if ended.transition.to is not DeliveryState.PENDING:
-            self.deliveries.add(_STATE_NAMES[ended.transition.to])
+        state = ended.transition.to
+        if state is not _PENDING:
+            self.deliveries.add(_STATE_NAMES[state])
 
     def ended(self, state: DeliveryState, count: int = 1) -> None:
         """Deliveries ended without an attempt: expired or cancelled."""

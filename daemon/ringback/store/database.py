@@ -6,7 +6,6 @@ untouched; migrations are numbered, forward only, each in a transaction of its o
 Must not know: what the tables mean.
 """
 
-import contextlib
 import os
 import sqlite3
 from importlib import resources
@@ -69,14 +68,6 @@ class Database:
     def wal_path(self) -> Path:
         """The write-ahead log. To be stat'ed only, never opened."""
         return self.path.with_name(DATABASE_NAME + "-wal")
-
-    def size_bytes(self) -> int:
-        """What the database's files take on disk."""
-        found = 0
-        for path in (self.path, self.wal_path):
-            with contextlib.suppress(OSError):  # the log comes and goes
-                found += path.stat().st_size
-        return found
 
     def displaced(self) -> str | None:
         """Which file was deleted or replaced under us: SQLite would go on, and a restart would find nothing of it."""
