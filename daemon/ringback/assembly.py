@@ -107,15 +107,7 @@ async def assemble(
     endpoints.on_change(janitor.changed)
     verify = _verify(settings, clock, chance, endpoints, sender)
     await dispatch.recover({lane: health.failing for lane, health in (await table.health()).items()})
-    intake = Intake(
-        matches=endpoints,
-        writer=writer,
-        dispatch=dispatch,
-        clock=clock,
-        chance=chance,
-        limits=EventLimits(max_event_bytes=settings.ingest.max_event_bytes),
-        metrics=metrics,
-    )
+    intake = _intake(settings, clock, chance, writer, endpoints, dispatch, metrics)
     spool = _spool(settings, clock, intake, KnownIds(pool))
     events = _events(settings, intake)
     deps = Deps(
@@ -258,6 +250,26 @@ def _dispatch(
         metrics=metrics,
     )
     return dispatch, attempts
+
+
+def _intake(
+    settings: Settings,
+    clock: Clock,
+    chance: Chance,
+    writer: Writer,
+    endpoints: Endpoints,
+    dispatch: Dispatch,
+    metrics: Metrics,
+) -> Intake:
+    return Intake(
+        matches=endpoints,
+        writer=writer,
+        dispatch=dispatch,
+        clock=clock,
+        chance=chance,
+        limits=EventLimits(max_event_bytes=settings.ingest.max_event_bytes),
+        metrics=metrics,
+    )
 
 
 def _rotation(endpoints: Endpoints, clock: Clock, chance: Chance) -> Rotation:

@@ -80,3 +80,25 @@ def test_pings_arrive_and_rotated_secrets_verify(daemon: Daemon, receiver: Recei
     told = daemon.api("POST", f"{path}/test")[1]
     receiver.wait_for("/ok/a", ids=2)
     wait_until(lambda: receiver.path("/ok/a")["bad"] == 1, 20, lambda: str(receiver.path("/ok/a")))
+
+
+def test_the_history_of_a_deleted_endpoint_is_found_after_a_restart(daemon: Daemon, receiver: Receiver) -> None:
+    """By its id, with its statistics gone but its deliveries there."""
+    daemon.start()
+    made = daemon.endpoint(receiver.url("/ok/a"))
+    event = daemon.emit(type="x")["id"]
+    daemon.wait_status(event, "succeeded")
+    stats = daemon.get(f"/api/v1/endpoints/{made['id']}/stats")
+    assert (stats["attempts"], stats["delivered"]) == (1, 1)
+    daemon.signal(15)
+    assert daemon.wait() == 0
+    daemon.start()
+    stats = daemon.get(f"/api/v1/endpoints/{made['id']}/stats")
+    assert (stats["attempts"], stats["queue"]["owed"]) == (1, 0), "a stop folds what was counted"
+    assert daemon.get("/api/v1/status")["endpoints"]["active"] == 1
+    assert daemon.api("DELETE", f"/api/v1/endpoints/{made['id']}")[0] == 204
+    daemon.signal(15)
+    assert daemon.wait() == 0
+    daemon.start()
+    assert daemon.api("GET", f"/api/v1/endpoints/{made['id']}/stats")[0] == 404
+    assert [row["event_id"] for row in daemon.deliveries(endpoint=made["id"])] == [event]

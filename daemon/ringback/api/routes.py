@@ -189,6 +189,4 @@ ROUTES: tuple[Route, ...] = (
 )
 
 #: Named in CONTRACT, not built: 501 rather than 404, so that a caller knows it isn't a typo.
-UNBUILT = (
-    ("POST", "/api/v1/endpoints/{id}/replay"),
-)
+UNBUILT = (("POST", "/api/v1/endpoints/{id}/replay"),)

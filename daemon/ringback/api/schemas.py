@@ -99,27 +99,10 @@ def _event() -> Schema:
 
 def schemas() -> dict[str, Schema]:
     """All of them, by name."""
-    event = {"id": "text", "tenant": "text", "type": "text", "created_at": "time", "accepted_at": "time"}
-    event |= {"deliver_after": "time?", "expires_at": "time?", "source": "Source?", "size": "int"}
-    counts = {"attempts": "int", "delivered": "int", "failed": "int", "dead": "int"}
-    delivery = _object(
-        "One event's way to one endpoint",
-        id="text",
-        event_id="text",
-        endpoint_id="text?",
-        tenant="text",
-        type="text",
-        status="DeliveryStatus",
-        attempt_count="int",
-        created_at="time",
-        accepted_at="time",
-        next_attempt_at="time?",
-        last_attempt_at="time?",
-        last_outcome="text?",
-        last_status="int?",
-        last_error="text?",
-    )
-    whole = {**delivery, "properties": delivery["properties"] | {"attempts": kind("[Attempt]")}}
+    return _of_endpoints() | _of_events() | _of_deliveries() | _of_statistics() | _of_the_rest()
+
+
+def _of_endpoints() -> dict[str, Schema]:
     return {
         **_parts_of_fields(),
         "EndpointFields": _fields(),
@@ -143,6 +126,13 @@ def schemas() -> dict[str, Schema]:
             },
             "additionalProperties": False,
         },
+    }
+
+
+def _of_events() -> dict[str, Schema]:
+    event = {"id": "text", "tenant": "text", "type": "text", "created_at": "time", "accepted_at": "time"}
+    event |= {"deliver_after": "time?", "expires_at": "time?", "source": "Source?", "size": "int"}
+    return {
         "Event": _event(),
         "Accepted": _optional(
             _object("It is on disk", ok="bool", id="text", deliveries="int", duplicate="bool"), "duplicate"
@@ -151,6 +141,29 @@ def schemas() -> dict[str, Schema]:
         "EventPage": _page("EventRow"),
         "EventShown": _object("An event", **event, corrupt="bool", data="any", deliveries="{int}"),
         "Source": _object("Who handed it in", via="text", uid="int?", gid="int?", pid="int?"),
+    }
+
+
+def _of_deliveries() -> dict[str, Schema]:
+    delivery = _object(
+        "One event's way to one endpoint",
+        id="text",
+        event_id="text",
+        endpoint_id="text?",
+        tenant="text",
+        type="text",
+        status="DeliveryStatus",
+        attempt_count="int",
+        created_at="time",
+        accepted_at="time",
+        next_attempt_at="time?",
+        last_attempt_at="time?",
+        last_outcome="text?",
+        last_status="int?",
+        last_error="text?",
+    )
+    whole = {**delivery, "properties": delivery["properties"] | {"attempts": kind("[Attempt]")}}
+    return {
         "Delivery": delivery,
         "DeliveryPage": _page("Delivery"),
         "DeliveryShown": {**whole, "required": [*delivery["required"], "attempts"]},
@@ -170,17 +183,12 @@ def schemas() -> dict[str, Schema]:
             "Rebuilt, its secrets masked", method="text", url="text", headers="{text}", body="text", rebuilt="bool"
         ),
         "AttemptResponse": _object("", status="int", headers="{text}", body="text", truncated="bool"),
-        "Moved": _object("A delivery that was moved", id="text", status="text"),
-        "Probed": _object("A test event is owed", id="text", delivery_id="text", event_id="text", endpoint_id="text"),
-        "Consent": _object("The receiver has consented", status="text"),
-        "TokenFields": {
-            "type": "object",
-            "properties": {"tenant": kind("text?")},
-            "additionalProperties": False,
-        },
-        "Token": _object("A token; tenant null: the operator's", id="text", tenant="text?", created_at="time"),
-        "TokenMade": _object("", id="text", tenant="text?", created_at="time", token="text"),  # noqa: S106 - a kind, not a token
-        "TokenPage": _page("Token"),
+    }
+
+
+def _of_statistics() -> dict[str, Schema]:
+    counts = {"attempts": "int", "delivered": "int", "failed": "int", "dead": "int"}
+    return {
         "Hour": _object("An hour's attempts", hour="time", **counts),
         "Percentiles": _object("Milliseconds, at most an eighth too long", p50="int?", p99="int?"),
         "Queue": _object("What is owed now, counted to a cap", owed="int", capped="bool", oldest_accepted_at="time?"),
@@ -211,6 +219,22 @@ def schemas() -> dict[str, Schema]:
             writing="{int}",
             disk="{any}",
         ),
+    }
+
+
+def _of_the_rest() -> dict[str, Schema]:
+    return {
+        "Moved": _object("A delivery that was moved", id="text", status="text"),
+        "Probed": _object("A test event is owed", id="text", delivery_id="text", event_id="text", endpoint_id="text"),
+        "Consent": _object("The receiver has consented", status="text"),
+        "TokenFields": {
+            "type": "object",
+            "properties": {"tenant": kind("text?")},
+            "additionalProperties": False,
+        },
+        "Token": _object("A token; tenant null: the operator's", id="text", tenant="text?", created_at="time"),
+        "TokenMade": _object("", id="text", tenant="text?", created_at="time", token="text"),  # noqa: S106 - a kind, not a token
+        "TokenPage": _page("Token"),
         "Health": _object("", status="text"),
         "Problem": _optional(
             _object(
