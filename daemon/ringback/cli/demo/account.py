@@ -12,12 +12,12 @@ from ringback.cli.demo.values import Summary
 
 #: What is verified of each dialect.
 SIGNED = {
-    "standard": "HMAC-SHA256 over id, time and body, in webhook-signature",
-    "prosa": "SHA-256 over secret and body, in X-Prosa-Signature",
-    "deepva": "HMAC-SHA256 over data, inside the body",
-    "pulse": "HMAC-SHA256 in X-Signature, switched on: the vendor signs nothing",
-    "azure-speech": "HMAC-SHA256 in X-MicrosoftSpeechServices-Signature, challenges too",
-    "speechlive": "HMAC-SHA256 in X-Trouble-Request-Hash, and the shared secret",
+    "standard": "webhook-signature, HMAC over id, time and body",
+    "prosa": "X-Prosa-Signature, SHA-256 of secret and body",
+    "deepva": "HMAC over data, inside the body",
+    "pulse": "X-Signature, by choice: the vendor has none",
+    "azure-speech": "HMAC of the body, and of the challenge's token",
+    "speechlive": "X-Trouble-Request-Hash and the shared secret",
 }
 
 
@@ -61,7 +61,7 @@ def _doubles(summary: Summary) -> str:
 def _lines(summary: Summary) -> list[tuple[str, int, str, str]]:
     good = "green"
     return [
-        ("accepted", summary.accepted, good, f"of {summary.events} events; each was on disk before its ok"),
+        ("accepted", summary.accepted, good, f"of {summary.events:,} events; each was on disk before its ok"),
         ("delivered", summary.delivered, good, f"of {summary.owed_in_all:,} deliveries, as the receiver counts them"),
         (
             "retried",
@@ -73,13 +73,13 @@ def _lines(summary: Summary) -> list[tuple[str, int, str, str]]:
             "given up",
             summary.dead,
             "yellow" if summary.dead else "dim",
-            "where nobody listens, after 3 tries each: dead, on record, not lost",
+            "nobody listens: dead after 3 tries, on record, not lost",
         ),
         (
             "doubled",
             summary.doubled,
             "magenta" if summary.doubled else "dim",
-            "arrived twice, the kill cut off their answer; same id both times",
+            "arrived twice: the kill cut off the answer; same id",
         ),
         ("lost", summary.lost, "bold red" if summary.lost else good, "acknowledged, yet neither arrived nor on record"),
         (
