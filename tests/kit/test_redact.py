@@ -176,7 +176,13 @@ def test_none_and_plain_values_stay():
 
 
 @pytest.mark.parametrize(
-    "token", [b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", b"whsk_abcdefgh12345678+/=", b"Bearer eyJhbGciOi.J9.x-_~"]
+    "token",
+    [
+        b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        b"whsk_abcdefgh12345678+/=",
+        b"Bearer eyJhbGciOi.J9.x-_~",
+        b"rbt_0123456789abcdef",
+    ],
 )
 def test_tokens_are_masked_wherever_they_stand(token):
     """The last fence: the secret's own shape, in any text."""
