@@ -22,6 +22,9 @@ _PAUSED, _DISABLED = EndpointStatus.PAUSED, EndpointStatus.DISABLED
 #: Handshake kinds that ask nothing of the receiver: the endpoint counts as proved from the start.
 UNASKED_HANDSHAKES = frozenset({"none", "assumed"})
 
+#: Why an endpoint that no file names any more is disabled.
+UNDECLARED = "undeclared"
+
 
 class EndpointEvent(StrEnum):
     """What can happen to an endpoint's status."""
@@ -114,6 +117,19 @@ def standing(endpoint: Endpoint) -> EndpointStatus:
 def starting_status(handshake: str) -> EndpointStatus:
     """Where a new endpoint, or one with a new url, begins."""
     return _ACTIVE if handshake in UNASKED_HANDSHAKES else _PENDING
+
+
+def hold(endpoint: Endpoint, *, now_ms: int) -> Endpoint:
+    """The endpoint so that it sends nothing by itself until somebody resumes it: paused, if it isn't stopped already.
+
+    One that is disabled because no file named it would be resumed by a file that names it again: it is paused as a
+    declared one, so that the files decide as at any start, and that it is sent to waits for a hand.
+    """
+    if endpoint.status is _DISABLED and endpoint.status_reason == UNDECLARED:
+        covered = _changed(endpoint, _PAUSED, _covered(endpoint), None, now_ms)
+        return msgspec.structs.replace(covered, declared=True)
+    paused = apply(endpoint, EndpointEvent.PAUSE, now_ms=now_ms)
+    return endpoint if isinstance(paused, Refused) else paused
 
 
 def apply(endpoint: Endpoint, event: EndpointEvent, *, now_ms: int, reason: str | None = None) -> Endpoint | Refused:

@@ -42,7 +42,7 @@ RESOLVE_TIMEOUT_S = 2.0
 GENERIC_TIMEOUT_S = 30.0
 
 #: Why an endpoint that no file names any more is disabled.
-UNDECLARED = "undeclared"
+UNDECLARED = endpoint_state.UNDECLARED
 
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
 T = TypeVar("T")

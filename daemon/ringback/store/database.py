@@ -196,17 +196,39 @@ def migrations() -> list[tuple[int, str]]:
     return sorted((int(file.name.split("_", 1)[0]), file.read_text(encoding="utf-8")) for file in files)
 
 
+def migrate_copy(path: Path) -> sqlite3.Connection:
+    """Open a sound copy that nobody uses yet and bring it to this release's schema.
+
+    Raises StateNewer, or sqlite3.Error.
+    """
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        db.execute("PRAGMA synchronous = FULL")
+        _run_migrations(db, _version(db, path))
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
 def _migrate(db: sqlite3.Connection, path: Path) -> None:
-    steps = migrations()
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > steps[-1][0]:
-        raise StateNewer(
-            f"{path} has schema {version}, this release knows {steps[-1][0]}: install the newer release again"
-        )
+    version = _version(db, path)
     mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
         raise StateUnusable(f"{path.parent} is on a file system that can't do write-ahead logging (got {mode})")
-    for number, text in steps:
+    _run_migrations(db, version)
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    newest = migrations()[-1][0]
+    if version > newest:
+        raise StateNewer(f"{path} has schema {version}, this release knows {newest}: install the newer release again")
+    return version
+
+
+def _run_migrations(db: sqlite3.Connection, version: int) -> None:
+    for number, text in migrations():
         if number > version:
             _run_migration(db, number, text)
 
