@@ -28,6 +28,7 @@ THINGS: dict[tuple[str, str], tuple[str, Any]] = {
     ("POST", "/api/v1/endpoints/{id}/rotate-secret"): ("endpoint", {"grace_s": 0}),
     ("GET", "/api/v1/events/{id}"): ("event", None),
     ("GET", "/api/v1/deliveries/{id}"): ("delivery", None),
+    ("GET", "/api/v1/why/{id}"): ("delivery", None),
     ("POST", "/api/v1/deliveries/{id}/retry"): ("delivery", None),
     ("POST", "/api/v1/deliveries/{id}/cancel"): ("delivery", None),
 }

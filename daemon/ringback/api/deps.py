@@ -13,6 +13,7 @@ from ringback.core.model import Event, Peer, Rejection
 from ringback.kit.clock import Chance, Clock
 from ringback.service.backlog import BacklogLook
 from ringback.service.endpoints import Endpoints
+from ringback.service.lane_facts import NOTHING_KNOWN, LaneFacts
 from ringback.service.metrics import Metrics
 from ringback.service.rotation import Rotation
 from ringback.service.stats import Stats
@@ -102,6 +103,7 @@ class Deps:
     ready: Callable[[], str]
     metrics: Metrics = field(default_factory=Metrics)
     backlog: BacklogLook | None = None
+    lane_facts: Callable[[int], LaneFacts] = lambda _lane: NOTHING_KNOWN
     max_event_bytes: int = 1_048_576
     max_response_bytes: int = 65_536
     divert_to: str = ""

@@ -18,6 +18,7 @@ from ringback.api import (
     stats,
     submit,
     tokens,
+    why,
 )
 from ringback.api.access import Rule
 from ringback.api.route import Route
@@ -165,6 +166,15 @@ ROUTES: tuple[Route, ...] = (
         "Call off what is still owed",
         202,
         "Moved",
+    ),
+    Route(
+        "GET",
+        "/api/v1/why/{id}",
+        why.why,
+        Rule.TENANT,
+        "What happened to an event, a delivery or an endpoint, in plain words, and what it waits for",
+        gives="Why",
+        query=why.FILTERS,
     ),
     Route(
         "POST",

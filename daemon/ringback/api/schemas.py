@@ -97,6 +97,19 @@ def _event() -> Schema:
     }
 
 
+#: One of three kinds; each has the members that tell of it.
+_WHY = _optional(
+    _object(
+        "What happened, in plain words, and what it waits for; kind is event, delivery or endpoint",
+        kind="text", id="text", summary="text", timeline="[any]", waits_for="[text]", next="any", status="text",
+        tenant="text", name="text?", type="text", event_id="text", endpoint_id="text?", expires_at="time?",
+        matched="[any]", more_matched="int", not_matched="[any]", more_not_matched="bool",
+    ),
+    "waits_for", "next", "status", "tenant", "name", "type", "event_id", "endpoint_id", "expires_at",
+    "matched", "more_matched", "not_matched", "more_not_matched",
+)  # fmt: skip
+
+
 def schemas() -> dict[str, Schema]:
     """All of them, by name."""
     return _of_endpoints() | _of_events() | _of_deliveries() | _of_statistics() | _of_the_rest()
@@ -224,6 +237,7 @@ def _of_statistics() -> dict[str, Schema]:
 
 def _of_the_rest() -> dict[str, Schema]:
     return {
+        "Why": _WHY,
         "Moved": _object("A delivery that was moved", id="text", status="text"),
         "Probed": _object("A test event is owed", id="text", delivery_id="text", event_id="text", endpoint_id="text"),
         "Consent": _object("The receiver has consented", status="text"),

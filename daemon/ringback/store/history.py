@@ -97,6 +97,10 @@ _ATTEMPTS = (
 _BODIES = "SELECT n, body FROM response_body WHERE event = ?1 AND lane = ?2"
 _SEQ = "SELECT e.seq FROM event e JOIN tenant t ON t.no = e.tenant WHERE t.name = ? AND e.id = ?"
 _EDGE = "SELECT * FROM ({keys}) LIMIT 1 OFFSET :scan - 1"
+_AHEAD = (
+    "SELECT count(*) FROM (SELECT 1 FROM delivery d CROSS JOIN owed o ON o.lane = d.lane AND o.phase = d.phase"
+    " AND (o.due_ms, o.event) < (d.due_ms, d.event) WHERE d.event = ?1 AND d.lane = ?2 LIMIT ?3)"
+)
 _STATES = "SELECT state, count(*) FROM delivery WHERE event = ? GROUP BY state"
 
 
@@ -166,6 +170,11 @@ class HistoryReads:
         }
         rows, following = await self._page(_keys(wanted), _DELIVERIES, where, values, limit)
         return Page([_row(row) for row in rows], following)
+
+    async def ahead(self, event: int, lane: int, cap: int) -> int:
+        """How many owed rows of its lane stand before this one, counted up to ``cap``; 0 if it isn't owed."""
+        count: int = (await self._reader.fetch(_AHEAD, (event, lane, cap)))[0][0]
+        return count
 
     async def get_delivery(self, event: int, lane: int) -> DeliveryView | None:
         """One delivery with its latest attempts, oldest first; None if there is none (any more)."""

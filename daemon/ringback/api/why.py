@@ -1,0 +1,214 @@
+"""``GET /api/v1/why/{id}``: the timeline of a delivery, an event or an endpoint in plain words, and what it waits for.
+
+Rules: an id is looked for among the endpoints, then the deliveries, then the tenant's events; what is another tenant's
+is not there. Bounded: deliveries and endpoints looked at, attempts shown.
+Must not know: the words (service/why).
+"""
+
+from collections import Counter
+from itertools import islice
+from typing import Any
+
+from aiohttp import web
+
+from ringback.api import delivery_view
+from ringback.api.access import access_of, narrowed
+from ringback.api.deps import Deps, deps_of
+from ringback.api.events import ONE
+from ringback.api.problems import answer, problem
+from ringback.api.reading import query
+from ringback.api.stats import OWED_CAP
+from ringback.core.ids import delivery_id, parse_delivery_id
+from ringback.core.matching import Matcher, Route
+from ringback.core.model import DEFAULT_TENANT, Endpoint, EndpointStatus
+from ringback.core.names import Names
+from ringback.core.times import rfc3339
+from ringback.service import why as words
+from ringback.service.why import AHEAD_CAP, DeliveryFacts, Line
+from ringback.store.views import AttemptView, DeliveryFilter, DeliveryRow, EventView
+
+#: Of one event: deliveries told, and other endpoints of its tenant judged.
+MAX_DELIVERIES = 100
+MAX_JUDGED = 200
+#: Of one endpoint: its latest deliveries told.
+LATEST = 5
+
+FILTERS = ONE
+
+
+async def why(request: web.Request) -> web.Response:
+    """Whatever has this id."""
+    given = query(request, FILTERS)
+    deps, text, access = deps_of(request), request.match_info["id"], access_of(request)
+    endpoint = deps.endpoints.get(text)
+    if endpoint is not None and access.allows(endpoint.tenant):
+        return answer(await _of_endpoint(deps, endpoint))
+    parts = parse_delivery_id(text)
+    found = await deps.reads.get_delivery(parts[1], parts[2]) if parts else None
+    if found and parts and found.row.accepted_at_ms == parts[0] and access.allows(found.row.tenant):
+        return answer(await _of_delivery(deps, found.row, found.attempts))
+    tenant = narrowed(request, given.get("tenant", access.tenant)) or DEFAULT_TENANT
+    event = await deps.reads.get_event(tenant, text)
+    if event is None:
+        return problem("not_found", f"there is no endpoint, delivery or event of tenant {tenant} with the id {text}")
+    return answer(await _of_event(deps, event))
+
+
+# ---- a delivery
+
+
+async def _of_delivery(deps: Deps, row: DeliveryRow, attempts: list[AttemptView]) -> dict[str, Any]:
+    event = await deps.reads.get_event(row.tenant, row.event_id)
+    facts = await _facts(deps, row, attempts, event)
+    step = words.next_step(facts)
+    owed = row.due_at_ms is not None and facts.status != "cancelled"
+    return {
+        "kind": "delivery",
+        "id": delivery_id(row.accepted_at_ms, row.event, row.lane),
+        "event_id": row.event_id,
+        "endpoint_id": facts.endpoint.id if facts.endpoint else None,
+        "status": facts.status,
+        "summary": words.delivery_summary(facts),
+        "timeline": _lines(words.delivery_timeline(facts)),
+        "waits_for": words.waits(facts) if owed else [],
+        "next": None
+        if step is None
+        else {"at": None if step.at_ms is None else rfc3339(step.at_ms), "rule": step.rule},
+        "expires_at": None if facts.expires_at_ms is None else rfc3339(facts.expires_at_ms),
+    }
+
+
+async def _facts(
+    deps: Deps, row: DeliveryRow, attempts: list[AttemptView], event: EventView | None, *, count: bool = True
+) -> DeliveryFacts:
+    """All there is to know; ``count`` False leaves out how many are ahead."""
+    endpoint = deps.endpoints.by_lane(row.lane)
+    opts = event.stored.opts if event else None
+    return DeliveryFacts(
+        row=row,
+        attempts=attempts,
+        status=delivery_view.status_of(deps, row),
+        to=await _receiver(deps, row.lane, endpoint),
+        now_ms=deps.clock.now_ms(),
+        endpoint=endpoint,
+        policy=deps.endpoints.effective(endpoint).retry if endpoint else None,
+        lane=deps.lane_facts(row.lane),
+        ahead=await deps.reads.ahead(row.event, row.lane, AHEAD_CAP) if count and row.due_at_ms is not None else 0,
+        peer=opts.peer if opts else None,
+        deliver_after_ms=opts.deliver_after_ms if opts else None,
+        expires_at_ms=opts.expires_at_ms if opts else None,
+    )
+
+
+async def _receiver(deps: Deps, lane: int, endpoint: Endpoint | None) -> str:
+    if endpoint is not None:
+        return f"endpoint {words.name_of(endpoint)}"
+    first = await deps.revisions.revision(lane, 1)
+    return "the event's own callback" if first is None else f"endpoint {words.name_of(first)}, deleted since"
+
+
+# ---- an event
+
+
+async def _of_event(deps: Deps, event: EventView) -> dict[str, Any]:
+    stored = event.stored
+    wanted = DeliveryFilter(tenant=stored.event.tenant, event_seq=stored.seq)
+    page = await deps.reads.list_deliveries(wanted, limit=MAX_DELIVERIES)
+    matched = [await _matched(deps, row, event) for row in page.items]
+    by_status = Counter(one["status"] for one in matched)
+    counted = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in by_status.most_common())
+    total = sum(event.deliveries.values())
+    first = Line(
+        stored.accepted_at_ms,
+        f"{words.accepted(stored.opts.peer)}, as {stored.event.type} of tenant {stored.event.tenant}",
+    )
+    return {
+        "kind": "event",
+        "id": stored.event.id,
+        "tenant": stored.event.tenant,
+        "type": stored.event.type,
+        "summary": words.event_summary(total, counted),
+        "timeline": _lines([first]),
+        "matched": matched,
+        "more_matched": max(0, total - len(matched)),
+        **_not_matched(deps, event, {row.lane for row in page.items}),
+    }
+
+
+async def _matched(deps: Deps, row: DeliveryRow, event: EventView) -> dict[str, Any]:
+    """One delivery of the event; its attempts are not read, so a failed one's schedule is told in general terms."""
+    facts = await _facts(deps, row, [], event, count=False)
+    owed = row.due_at_ms is not None
+    last = f"; attempt {row.attempts}, the last, ended with {row.status or row.outcome}" if row.attempts else ""
+    return {
+        "delivery_id": delivery_id(row.accepted_at_ms, row.event, row.lane),
+        "endpoint_id": facts.endpoint.id if facts.endpoint else None,
+        "to": facts.to,
+        "status": facts.status,
+        "text": (words.waits(facts)[0] if owed and facts.status != "cancelled" else facts.status) + last,
+    }
+
+
+def _not_matched(deps: Deps, event: EventView, lanes: set[int]) -> dict[str, Any]:
+    """The tenant's other endpoints, newest first, and why they didn't get it."""
+    stored = event.stored.event
+    others = (e for e in deps.endpoints.newest_first() if e.tenant == stored.tenant and e.lane not in lanes)
+    judged = list(islice(others, MAX_JUDGED + 1))
+    shown = judged[:MAX_JUDGED]
+    wanting = _wanting(shown, stored.type, deps.endpoints.names)
+    return {
+        "not_matched": [
+            {
+                "endpoint_id": endpoint.id,
+                "name": endpoint.name,
+                "reason": words.not_matched(
+                    endpoint,
+                    type_=stored.type,
+                    accepted_at_ms=event.stored.accepted_at_ms,
+                    wanted=endpoint.lane in wanting,
+                    unsaid=deps.endpoints.unsaid(endpoint, stored),
+                ),
+            }
+            for endpoint in shown
+        ],
+        "more_not_matched": len(judged) > MAX_JUDGED,
+    }
+
+
+def _wanting(endpoints: list[Endpoint], type_: str, names: Names) -> set[int]:
+    """The lanes whose filter lets the type through, whatever their dialect."""
+    routes = [Route(e.lane, e.tenant, e.events, _anything) for e in endpoints]
+    return {
+        lane for tenant in {e.tenant for e in endpoints} for lane in Matcher(routes, names.also).match(tenant, type_)
+    }
+
+
+def _anything(_type: str) -> bool:
+    return True
+
+
+# ---- an endpoint
+
+
+async def _of_endpoint(deps: Deps, endpoint: Endpoint) -> dict[str, Any]:
+    owing = await deps.stats_reads.owing(endpoint.lane, OWED_CAP)
+    page = await deps.reads.list_deliveries(DeliveryFilter(lane=endpoint.lane), limit=LATEST)
+    lane, now_ms = deps.lane_facts(endpoint.lane), deps.clock.now_ms()
+    active = endpoint.status is EndpointStatus.ACTIVE
+    standing = words.lane_waits(lane, now_ms) if active else [words.held(endpoint)]
+    due = lane.next_due_ms if active and owing.rows else None
+    return {
+        "kind": "endpoint",
+        "id": endpoint.id,
+        "name": endpoint.name,
+        "tenant": endpoint.tenant,
+        "status": endpoint.status,
+        "summary": words.endpoint_summary(endpoint, owing.rows, capped=owing.rows >= OWED_CAP),
+        "timeline": _lines(words.endpoint_timeline(endpoint, page.items)),
+        "waits_for": standing if owing.rows else [],
+        "next": None if due is None else {"at": rfc3339(max(due, now_ms)), "rule": "the earliest retry it is owed"},
+    }
+
+
+def _lines(lines: list[Line]) -> list[dict[str, str]]:
+    return [{"at": rfc3339(line.at_ms), "text": line.text} for line in lines]

@@ -1,0 +1,106 @@
+"""``/api/v1/why``: which thing an id is, what is gathered for it, and for whom."""
+
+import json
+
+from tests.api.parts import Parts
+
+from ringback.core.lifecycle import retry_at, succeeded
+
+NOBODYS = "019a9c1e-7d0f-7c52-a4b6-0b7f1f0c3d21"
+
+
+def texts(told):
+    """The timeline's words."""
+    return [line["text"] for line in told["timeline"]]
+
+
+def test_a_delivery(parts: Parts) -> None:
+    """Who emitted it, the attempt with the receiver's words, and when the next one is by which rule."""
+    endpoint = parts.endpoint(name="crm", retry={"delays_s": [600], "jitter": 0})
+    parts.event(id="e1", type="a.b")
+    seq, lane = parts.flights.owed[-1]
+    due = parts.deps.clock.now_ms() + 600_000
+    started = {"started_at_ms": due - 600_012, "elapsed_ms": 12}
+    parts.attempt(seq, lane, retry_at(due), outcome="bad_status", status=503, body=b"busy now", **started)
+    (row,) = parts.call("GET", "/api/v1/deliveries")[1]["data"]
+    status, told = parts.call("GET", f"/api/v1/why/{row['id']}")
+    assert status == 200
+    assert (told["kind"], told["status"], told["endpoint_id"]) == ("delivery", "pending", endpoint["id"])
+    assert texts(told)[0].startswith("accepted by the HTTP API, from uid ")
+    assert texts(told)[1] == "attempt 1: the receiver answered 503 after 12 ms: “busy now”"
+    assert told["waits_for"][0].startswith("waits for its time")
+    assert told["next"]["rule"] == "attempt 2 of 2: the schedule says 10 min after failure 1"
+    parts.call("POST", f"/api/v1/endpoints/{endpoint['id']}/pause")
+    told = parts.call("GET", f"/api/v1/why/{row['id']}")[1]
+    assert "paused by hand" in told["waits_for"][0]
+    assert told["next"]["at"] is None
+
+
+def test_what_is_ahead_of_it(parts: Parts) -> None:
+    """Earlier deliveries of the same lane are counted, those of others aren't."""
+    parts.endpoint(events=["a.*"])
+    parts.endpoint(events=["b.*"])
+    for kind in ("a.1", "b.1", "a.2", "b.2", "a.3"):
+        parts.event(kind)
+    newest = parts.call("GET", "/api/v1/deliveries?type=a.3")[1]["data"][0]
+    told = parts.call("GET", f"/api/v1/why/{newest['id']}")[1]
+    assert "2 deliveries of the same endpoint are ahead of it" in told["waits_for"]
+
+
+def test_an_event(parts: Parts) -> None:
+    """Where it went, and why each other endpoint of its tenant didn't get it; no word of other tenants'."""
+    parts.endpoint(name="wants")
+    parts.endpoint(name="filters", events=["x.**"])
+    parts.endpoint(name="elsewhere", tenant="beta")
+    azure = {"dialect": "azure-speech", "secret": "s", "options": {"self_template": "https://h.example.com/{job_id}"}}
+    parts.endpoint(name="azure", **azure)
+    parts.event(id="e1", type="a.b")
+    parts.endpoint(name="late")
+    seq, lane = parts.flights.owed[-1]
+    parts.attempt(seq, lane, succeeded())
+    told = parts.call("GET", "/api/v1/why/e1")[1]
+    assert told["summary"] == "1 delivery: 1 succeeded"
+    assert [(one["to"], one["status"]) for one in told["matched"]] == [("endpoint wants", "succeeded")]
+    reasons = {one["name"]: one["reason"] for one in told["not_matched"]}
+    assert set(reasons) == {"filters", "azure", "late"}
+    assert "(x.**) does not match a.b" in reasons["filters"]
+    assert "can't express" in reasons["azure"]
+    assert "made later" in reasons["late"]
+    assert "elsewhere" not in json.dumps(told)
+
+
+def test_an_event_nobody_wanted(parts: Parts) -> None:
+    """Said as such."""
+    parts.event(id="e1")
+    assert parts.call("GET", "/api/v1/why/e1")[1]["summary"].startswith("no endpoint wanted it")
+
+
+def test_an_endpoint(parts: Parts) -> None:
+    """Its status, what it is owed, its latest deliveries; the URL's query stays out."""
+    endpoint = parts.endpoint(url="https://a.example.com/?token=PLANTED")
+    parts.event(id="e1")
+    parts.index()
+    told = parts.call("GET", f"/api/v1/why/{endpoint['id']}")[1]
+    assert told["summary"] == "active; it is owed 1 delivery"
+    parts.attempt(*parts.flights.owed[-1], succeeded())
+    told = parts.call("GET", f"/api/v1/why/{endpoint['id']}")[1]
+    assert "event e1: succeeded after attempt 1, which ended with 200" in texts(told)
+    assert "PLANTED" not in json.dumps(told)
+
+
+def test_what_is_not_there(parts: Parts) -> None:
+    """404, whatever the id looks like."""
+    for text in (NOBODYS, "nothing", "a%20b"):
+        assert parts.call("GET", f"/api/v1/why/{text}")[0] == 404
+
+
+def test_another_tenants_things_are_not_there(parts: Parts) -> None:
+    """Neither endpoint, nor delivery, nor event; its own are."""
+    endpoint = parts.endpoint(tenant="acme")
+    parts.event(id="e1", tenant="acme")
+    (row,) = parts.call("GET", "/api/v1/deliveries")[1]["data"]
+    beta, acme = parts.token("beta"), parts.token("acme")
+    for text in (endpoint["id"], row["id"], "e1"):
+        assert parts.tcp("GET", f"/api/v1/why/{text}", token=beta)[0] == 404
+        assert parts.tcp("GET", f"/api/v1/why/{text}", token=acme)[0] == 200
+    assert parts.tcp("GET", "/api/v1/why/e1?tenant=acme", token=beta)[0] == 403

@@ -1,0 +1,27 @@
+"""``ringback why``: by id and by name, for people and for programs."""
+
+import json
+
+
+def test_it_takes_whatever_people_have_at_hand(cli, parts) -> None:
+    """An event's id, a delivery's, an endpoint's, an endpoint's name."""
+    endpoint = parts.endpoint(name="crm")
+    parts.endpoint(name="other", events=["x"])
+    parts.event(id="e1", type="a.b")
+    (row,) = parts.call("GET", "/api/v1/deliveries")[1]["data"]
+    shown = cli("why", "e1")
+    assert shown.exit_code == 0
+    assert f"{row['id']}  endpoint crm: is about to be sent" in shown.stdout
+    assert "did not go to:\n    other: its filter (x) does not match a.b" in shown.stdout
+    assert "next attempt:" in cli("why", row["id"]).stdout
+    by_name = cli("why", "crm").stdout
+    assert by_name == cli("why", endpoint["id"]).stdout
+    assert "active; it is owed 1 delivery" in by_name
+    assert json.loads(cli("why", "e1", "--json").stdout)["kind"] == "event"
+
+
+def test_what_is_unknown_ends_with_4(cli) -> None:
+    """The daemon's words, and the exit code for not found."""
+    done = cli("why", "nothing")
+    assert done.exit_code == 4
+    assert "nothing" in done.stderr
