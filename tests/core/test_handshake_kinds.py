@@ -199,6 +199,15 @@ def test_zoom_wants_the_keyed_hash_of_the_token():
         assert reason(judge("zoom", body=body)) == "wrong_echo"
 
 
+@pytest.mark.parametrize(
+    "body", [b'{"x":' + b"[" * 1000, b'{"x":' * 204, b'{"plainToken":"\\ud800"}', b"\xef\xbb\xbf{}"]
+)
+def test_zoom_answers_no_json_with_a_failure(body):
+    """Whatever fits into an answer is judged by name: brackets as deep as it can hold them raise nothing."""
+    assert len(body) <= handshake_kinds.MAX_REPLY_BYTES
+    assert reason(judge("zoom", body=body)) == "wrong_echo"
+
+
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
 def test_every_kind_is_the_same_twice_and_hides_its_secrets(kind):
     """The same challenge gives the same bytes; no secret is in them; the token has at least 128 bits."""
