@@ -70,6 +70,16 @@ def test_a_new_limit_goes_on_counting():
     assert rate.meter((), meter) is None
 
 
+def test_a_change_of_one_limit_forgets_nothing_of_the_other():
+    """What a receiver allows in a minute holds although the operator's own limit, a short one, changes or goes."""
+    own, allowed = RateLimit(100, 0.01), RateLimit(2, 60.0)
+    meter = rate.meter((own, allowed))
+    meter = rate.take(rate.take(meter, 0.0), 1.0)
+    for limits in ((RateLimit(50, 0.01), allowed), (allowed,), (own, RateLimit(1, 60.0)), (RateLimit(2, 30.0),)):
+        changed = rate.meter(limits, meter)
+        assert rate.free_at_s(changed, 5.0) > 5.0, limits
+
+
 def test_a_lane_keeps_its_rate_and_says_when_it_goes_on():
     """Five a minute: five now, none until the board's wake-up time, then five more."""
     board = Board(Limits())

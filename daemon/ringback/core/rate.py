@@ -28,11 +28,17 @@ class Meter(msgspec.Struct, frozen=True):
 
 
 def meter(limits: tuple[RateLimit, ...], before: Meter | None = None) -> Meter | None:
-    """A meter for these limits, None for none. It goes on counting what ``before`` has counted for its first limit."""
+    """A meter for these limits, None for none. What ``before`` has counted goes on counting.
+
+    A limit that stays keeps its own record; another takes the one that reaches back furthest.
+    """
     if not limits:
         return None
-    known = before.taken[0] if before else ()
-    return Meter(limits, (known,) * len(limits))
+    if before is None:
+        return Meter(limits, ((),) * len(limits))
+    records = dict(zip(before.limits, before.taken, strict=True))
+    longest = records[max(before.limits, key=lambda limit: limit.per_s)]
+    return Meter(limits, tuple(records.get(limit, longest) for limit in limits))
 
 
 def free_at_s(meter: Meter, now_s: float) -> float:
