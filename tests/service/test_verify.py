@@ -12,9 +12,9 @@ from tests.service.verify_case import URL, Case, token_of
 from ringback.core.handshake import GAPS_S, RENEWAL_GAPS_S
 from ringback.core.handshake_kinds import LEASE_RENEWAL_S
 from ringback.core.model import Outcome, OutcomeKind
+from ringback.core.places import MAX_PER_HOST, MAX_PER_TENANT
 from ringback.service.endpoint_fields import Refusal
 from ringback.service.endpoints import Changed
-from ringback.service.verify import MAX_AT_ONCE
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ async def test_a_renewal_that_fails_after_all_its_tries_takes_the_proof_away(cas
 
 
 async def test_many_are_challenged_a_few_at_a_time(case):
-    """However many are pending, only so many challenges are out."""
+    """However many are pending at one host, only so many challenges are out; in the end all were asked."""
     gate = asyncio.get_running_loop().create_future()
 
     async def wait(request):
@@ -242,17 +242,40 @@ async def test_many_are_challenged_a_few_at_a_time(case):
         return case.echo(request)
 
     case.reply = wait
-    for n in range(3 * MAX_AT_ONCE):
+    for n in range(10 * MAX_PER_HOST):
         await case.world.endpoints.create({"url": f"{URL}/{n}", "handshake": "graph"})
     for _ in range(10):
         await case.world.turns()
-    assert len(case.challenges) == MAX_AT_ONCE
+    assert len(case.challenges) == MAX_PER_HOST
     gate.set_result(None)
     for _ in range(1000):
         await case.world.turns()
         if {endpoint.status for endpoint in case.world.endpoints} == {"active"}:
             return
     raise AssertionError("some are never proved")
+
+
+async def test_who_hangs_keeps_nobody_else_from_being_proved(case):
+    """A hundred endpoints at receivers that never answer: another host, and another tenant, are proved meanwhile."""
+    never = asyncio.get_running_loop().create_future()
+    case.reply = lambda request: never if "//hang" in request.url else case.echo(request)
+
+    async def make(url, tenant="default"):
+        return (await case.world.endpoints.create({"url": url, "handshake": "graph", "tenant": tenant})).endpoint.id
+
+    async def prove(endpoint_id):
+        for _ in range(10):
+            await case.world.turns()
+        return case.world.endpoints.get(endpoint_id).status
+
+    for n in range(100):
+        await make(f"https://hang.example/{n}")
+    assert await prove(await make(URL)) == "active"
+    assert len(case.challenges) == MAX_PER_HOST + 1
+    for n in range(100):
+        await make(f"https://hang{n}.example/")
+    assert await prove(await make(URL, "other")) == "active"
+    assert len(case.challenges) == MAX_PER_TENANT + 2
 
 
 async def test_while_all_is_diverted_nothing_is_challenged(case):

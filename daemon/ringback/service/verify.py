@@ -1,7 +1,8 @@
 """Handshakes: every endpoint that must prove itself is challenged, and challenged again when its proof runs out.
 
 Role: carries ``core.handshake``'s answers out: sends by the same sender as deliveries, waits, writes what came of it.
-Rules: at most ``MAX_AT_ONCE`` challenges are out; a report that comes after the url, the secret or the kind changed is
+Rules: at most ``MAX_AT_ONCE`` challenges are out, of one tenant and at one host fewer (``core.places``), so that who
+hangs keeps nobody else from being proved; a report that comes after the url, the secret or the kind changed is
 dropped; what is under way lives in memory alone, so a start challenges every pending endpoint anew, but a consent that
 may still come by the callback outlives a restart (its token's hash lies with the endpoint). While everything is
 diverted nothing is challenged: the answer would not be the receiver's.
@@ -13,6 +14,7 @@ import heapq
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -34,6 +36,7 @@ from ringback.core.handshake import (
 )
 from ringback.core.handshake_kinds import KINDS, Challenge, Proved
 from ringback.core.model import Endpoint, EndpointStatus, Outcome, OutcomeKind, Request
+from ringback.core.places import Place, Places
 from ringback.core.signing import live
 from ringback.core.times import rfc3339
 from ringback.dialects._base import USER_AGENT
@@ -48,7 +51,7 @@ from ringback.service.proofs import after, facts_of, key_of, say, tell
 from ringback.store.errors import StoreError
 
 #: Challenges out at the same time.
-MAX_AT_ONCE = 16
+MAX_AT_ONCE = 64
 #: After a result that could not be written: the handshake is made again.
 AGAIN_S = 5.0
 #: Where a receiver calls back to consent later.
@@ -100,6 +103,7 @@ class Verify:
         self._runs: dict[int, _Run] = {}
         self._at_ms: dict[int, int] = {}  # when a lane is next looked at
         self._plan: list[tuple[int, int]] = []  # the same as a heap, with entries that are out of date
+        self._places = Places()
         self._tasks: set[asyncio.Task[None]] = set()
         self._bug: BaseException | None = None
 
@@ -166,6 +170,8 @@ class Verify:
         """Begin what is due; seconds until the next, None if nothing is planned or all places are taken."""
         if self._bug is not None:
             raise self._bug
+        for lane in self._places.ready(MAX_AT_ONCE - len(self._tasks)):
+            self._plan_at(lane, now_ms)
         while self._plan and self._plan[0][0] <= now_ms:
             if len(self._tasks) >= MAX_AT_ONCE:
                 return None
@@ -199,7 +205,9 @@ class Verify:
             if action is not None:
                 self._spawn(self._lapse(run, endpoint, action))
         elif run.state.phase is Phase.READY:
-            self._spawn(self._ask(run, endpoint))
+            place = (endpoint.tenant, urlsplit(endpoint.url).hostname or endpoint.url)
+            if self._places.take(lane, place):
+                self._spawn(self._ask(run, endpoint), place)
 
     async def _lapse(self, run: _Run, endpoint: Endpoint, action: handshake.Action) -> None:
         await self._act(run, endpoint, action, None)
@@ -322,8 +330,10 @@ class Verify:
     def _drop(self, lane: int) -> None:
         self._runs.pop(lane, None)
         self._at_ms.pop(lane, None)
+        self._places.forget(lane)
 
     def _plan_at(self, lane: int, at_ms: int) -> None:
+        self._places.forget(lane)
         if self._at_ms.get(lane) != at_ms:
             self._at_ms[lane] = at_ms
             heapq.heappush(self._plan, (at_ms, lane))
@@ -336,9 +346,11 @@ class Verify:
         endpoint = self._endpoints.by_lane(lane)
         return "" if endpoint is None else endpoint.id
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], place: Place | None = None) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
+        if place is not None:
+            task.add_done_callback(lambda _: self._places.leave(place))
         task.add_done_callback(self._ended)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
