@@ -28,7 +28,7 @@ def test_add_shows_the_secret_once(cli) -> None:
     assert done.exit_code == 0
     assert "whsec_" in done.stdout
     assert "…" not in done.stdout
-    assert "only this once" in done.stderr
+    assert "endpoint show crm --reveal" in done.stderr
     shown = json.loads(cli("endpoint", "show", "crm", "--json").stdout)
     assert (shown["events"], shown["headers"]) == (["a.*", "b"], {"X-A": "1"})
     assert "whsec_…" in cli("endpoint", "show", "crm").stdout

@@ -79,7 +79,7 @@ def add(
     socket_path: str | None,
     **plain: Any,
 ) -> None:
-    """Register URL as a receiver. Its secret is shown once, now.
+    """Register URL as a receiver. Its secret is shown in full; later only `endpoint show --reveal` does.
 
     \b
     Examples:
@@ -103,7 +103,8 @@ def add(
         return
     _print_sheet(made)
     if made["secret"]:
-        click.echo("Keep the secret now: it is shown in full only this once.", err=True)
+        called = made["name"] if made["name"] and made["tenant"] == "default" else made["id"]
+        click.echo(f"Give the secret to the receiver. Later: ringback endpoint show {called} --reveal", err=True)
 
 
 @endpoint.command("list")

@@ -23,7 +23,7 @@ def ping(
     config_path: str | None,
     socket_path: str | None,
 ) -> None:
-    """Send it a ringback.test event, whatever it filters.
+    """Send it a ringback.test event that says it is a ping, whatever it filters.
 
     \b
     Example:
@@ -44,7 +44,7 @@ def test(
     config_path: str | None,
     socket_path: str | None,
 ) -> None:
-    """Send it a ringback.test event, marked as a test.
+    """Send it a ringback.test event that says it is a test, whatever it filters.
 
     \b
     Example:
@@ -80,7 +80,7 @@ def rotate_secret(
     config_path: str | None,
     socket_path: str | None,
 ) -> None:
-    """Sign with a new secret, and for a while with the old one too. The new one is shown once, now.
+    """Sign with a new secret, and for a while with the old one too. The new one is shown in full.
 
     \b
     Example:
@@ -96,7 +96,7 @@ def rotate_secret(
     click.echo(changed["secret"])
     ends = [old["expires_at"] for old in changed["previous_secrets"]]
     until = f"the old one signs too until {ends[0]}" if ends else "the old one is gone"
-    click.echo(f"Keep it now: it is shown in full only this once; {until}.", err=True)
+    click.echo(f"Give it to the receiver; {until}. Later: ringback endpoint show {changed['id']} --reveal", err=True)
 
 
 @click.command(cls=Command)
@@ -137,7 +137,7 @@ def stats(
             ("succeeded", None if rate is None else f"{rate:.1%}"),
             ("outcomes", ", ".join(f"{count} {name}" for name, count in found["outcomes"].items())),
             ("latency", None if latency["p50"] is None else f"p50 {latency['p50']} ms, p99 {latency['p99']} ms"),
-            ("in flight", f"{found['in_flight']} of {found['window']:g} (at most {found['concurrency']})"),
+            ("in flight", f"{found['in_flight']}; {found['window']:g} allowed now, {found['concurrency']} at most"),
             ("owed", f"{queue['owed']}{' or more' if queue['capped'] else ''}{oldest}"),
         ]
     )

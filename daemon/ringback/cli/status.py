@@ -40,7 +40,7 @@ def status(
             ("endpoints", endpoints or "none"),
             ("owed", owed + oldest),
             ("in flight", str(found["in_flight"])),
-            ("writing", f"{writing['rows']} rows, {size(writing['bytes'])}"),
+            ("to write", f"{writing['rows']} rows, {size(writing['bytes'])}"),
             ("disk", room + (": FULL" if disk["full"] else "")),
         ]
     )

@@ -90,7 +90,7 @@ def cell(value: object) -> Text:
     if isinstance(value, list):
         value = ", ".join(map(str, value))
     if isinstance(value, dict):
-        value = ", ".join(f"{key}={item}" for key, item in value.items())
+        value = ", ".join(f"{key}={item}" for key, item in value.items() if item is not None)
     text = "".join(char if char.isprintable() else "�" for char in str(value))
     return Text(text, style=_STYLES.get(text, ""))
 

@@ -16,7 +16,7 @@ MAX_CAPTURE_BYTES = 64 * 1024 * 1024
 
 
 @click.command(cls=Command)
-@click.argument("body_file", metavar="BODYFILE", required=False)
+@click.argument("body_file", metavar="[BODYFILE]", required=False)
 @click.option("--request", "request_file", metavar="FILE", help="A whole captured HTTP request instead; - is stdin.")
 @click.option("--dialect", help="The format; guessed from the request if left out.")
 @click.option("--secret", "secrets", multiple=True, help="The endpoint's secret; more than one during a rotation.")
