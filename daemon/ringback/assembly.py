@@ -27,7 +27,7 @@ from ringback.service.dispatch import Dispatch
 from ringback.service.endpoints import EndpointDefaults, Endpoints
 from ringback.service.intake import Intake
 from ringback.service.janitor import DAY_MS, Janitor, Keep
-from ringback.service.lane_facts import lane_facts
+from ringback.service.lane_facts import busiest, lane_facts
 from ringback.service.metrics import Metrics
 from ringback.service.reload import Live, policy_of
 from ringback.service.rotation import Rotation
@@ -131,6 +131,7 @@ async def assemble(
         metrics=metrics,
         backlog=BacklogLook(QueueReads(pool), clock),
         lane_facts=lambda lane: lane_facts(dispatch.board, lane, clock.monotonic()),
+        busiest=lambda limit: busiest(dispatch.board, limit, clock.monotonic()),
         max_event_bytes=settings.ingest.max_event_bytes,
         max_response_bytes=settings.delivery.max_response_bytes,
         divert_to=settings.delivery.divert_to,

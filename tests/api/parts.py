@@ -143,12 +143,7 @@ class Parts:
             limits=limits,
             metrics=self.metrics,
         )
-        self.challenges: list[Request] = []
-        verify = Verify(endpoints=self.endpoints, sender=self, clock=clock, chance=chance, us=US)
-        self.endpoints.on_change(verify.changed)
-        turns = asyncio.create_task(run_turns(verify.turn, clock, verify.wake))
-        self._stack.push_async_callback(verify.stop)
-        self._stack.callback(turns.cancel)
+        verify = self._verify(clock, chance)
         self.deps = Deps(
             endpoints=self.endpoints,
             reads=HistoryReads(reader),
@@ -179,6 +174,15 @@ class Parts:
         self.events = EventsServer(self.intake, SocketLimits())
         await self.events.start(self.events_path, 0o600, None)
         self._stack.push_async_callback(self.events.stop, 1.0)
+
+    def _verify(self, clock: SystemClock, chance: SystemChance) -> Verify:
+        self.challenges: list[Request] = []
+        verify = Verify(endpoints=self.endpoints, sender=self, clock=clock, chance=chance, us=US)
+        self.endpoints.on_change(verify.changed)
+        turns = asyncio.create_task(run_turns(verify.turn, clock, verify.wake))
+        self._stack.push_async_callback(verify.stop)
+        self._stack.callback(turns.cancel)
+        return verify
 
     async def send(self, request: Request, _timeout_s: float) -> Outcome:
         """The network of handshakes: every receiver answers 200 and nothing else."""

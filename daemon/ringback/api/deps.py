@@ -104,6 +104,7 @@ class Deps:
     metrics: Metrics = field(default_factory=Metrics)
     backlog: BacklogLook | None = None
     lane_facts: Callable[[int], LaneFacts] = lambda _lane: NOTHING_KNOWN
+    busiest: Callable[[int], list[tuple[int, LaneFacts]]] = lambda _limit: []
     max_event_bytes: int = 1_048_576
     max_response_bytes: int = 65_536
     divert_to: str = ""

@@ -13,6 +13,7 @@ from ringback.api import (
     events,
     handshakes,
     health,
+    lanes,
     metrics,
     openapi,
     stats,
@@ -166,6 +167,15 @@ ROUTES: tuple[Route, ...] = (
         "Call off what is still owed",
         202,
         "Moved",
+    ),
+    Route(
+        "GET",
+        "/api/v1/lanes",
+        lanes.index,
+        Rule.OPERATOR,
+        "The busiest lanes now, most first",
+        gives="Lanes",
+        query=lanes.FILTERS,
     ),
     Route(
         "GET",

@@ -97,6 +97,11 @@ def _event() -> Schema:
     }
 
 
+_LANE = _object(
+    "How one lane stands; null where its endpoint is gone",
+    endpoint_id="text?", name="text?", tenant="text?", status="text?", in_flight="int", window="int",
+    concurrency="int", waiting="int", failures="int", failing="bool", rate_wait_s="number", next_due_at="time?",
+)  # fmt: skip
 #: One of three kinds; each has the members that tell of it.
 _WHY = _optional(
     _object(
@@ -238,6 +243,8 @@ def _of_statistics() -> dict[str, Schema]:
 def _of_the_rest() -> dict[str, Schema]:
     return {
         "Why": _WHY,
+        "Lanes": _object("The busiest lanes", data="[LaneNow]", attempts="{int}", events_accepted="int"),
+        "LaneNow": _LANE,
         "Moved": _object("A delivery that was moved", id="text", status="text"),
         "Probed": _object("A test event is owed", id="text", delivery_id="text", event_id="text", endpoint_id="text"),
         "Consent": _object("The receiver has consented", status="text"),

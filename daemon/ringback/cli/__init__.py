@@ -19,6 +19,7 @@ COMMANDS = {
     "event": "ringback.cli.event:event",
     "delivery": "ringback.cli.delivery:delivery",
     "status": "ringback.cli.status:status",
+    "top": "ringback.cli.top:top",
     "logs": "ringback.cli.logs:logs",
     "why": "ringback.cli.why:why",
     "token": "ringback.cli.token:token",

@@ -4,10 +4,12 @@ Rules: looks, never changes; cheap enough for every endpoint of a page.
 Must not know: words.
 """
 
+from heapq import nlargest
+
 import msgspec
 
 from ringback.core import rate
-from ringback.core.lane import Rank
+from ringback.core.lane import Lane, Rank
 from ringback.core.schedule import Board
 
 
@@ -51,3 +53,13 @@ def lane_facts(board: Board, number: int, now_s: float) -> LaneFacts:
         next_due_ms=lane.next_timed_ms or None,
         slots_full=board.in_flight >= board.limits.slots,
     )
+
+
+def busiest(board: Board, limit: int, now_s: float) -> list[tuple[int, LaneFacts]]:
+    """The lanes with most to do, most first: by requests in flight, failures, ids that wait."""
+    found = nlargest(limit, board.lanes.values(), key=_busyness)
+    return [(lane.number, lane_facts(board, lane.number, now_s)) for lane in found]
+
+
+def _busyness(lane: Lane) -> tuple[int, int, int]:
+    return lane.in_flight, lane.waiting, lane.window.failures

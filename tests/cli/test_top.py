@@ -1,0 +1,35 @@
+"""``ringback top``: one look, and the rates between two."""
+
+import json
+
+from tests.api.parts import Parts
+
+from ringback.cli.top import headline
+from ringback.service.lane_facts import LaneFacts
+
+
+def test_one_look(cli, parts: Parts) -> None:
+    """Each lane a line, by its endpoint's name; a lane whose endpoint is gone is shown too."""
+    parts.endpoint(name="crm")
+    lane = parts.deps.endpoints.get(parts.call("GET", "/api/v1/endpoints")[1]["data"][0]["id"]).lane
+    parts.deps.busiest = lambda limit: [(lane, LaneFacts(in_flight=3, failures=5, failing=True)), (999, LaneFacts())][
+        :limit
+    ]
+    shown = cli("top")
+    assert shown.exit_code == 0
+    assert "since the start: 0 events" in shown.stdout
+    assert next(line for line in shown.stdout.splitlines() if line.startswith(" crm")).split()[2:6] == [
+        "failing",
+        "3",
+        "1",
+        "0",
+    ]
+    told = json.loads(cli("top", "--json", "--limit", "1").stdout)
+    assert [(one["name"], one["in_flight"]) for one in told["data"]] == [("crm", 3)]
+
+
+def test_rates_are_differences() -> None:
+    """Of two looks, by the seconds between them."""
+    before = {"attempts": {"delivered": 10, "timeout": 5}, "events_accepted": 7}
+    now = {"attempts": {"delivered": 30, "timeout": 5, "reset": 2}, "events_accepted": 17}
+    assert headline(now, before, 2.0) == "5.0 events/s, 11.0 attempts/s, 10.0 delivered/s"
