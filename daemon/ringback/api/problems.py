@@ -92,7 +92,7 @@ def _failed(request: web.Request, failure: Exception) -> web.Response:
             known = failure.refusal
             return problem(known.code, known.message, known.problems)
         case web.HTTPException():
-            return _routed(failure)
+            return _routed(failure, request)
         case StoreError():
             return problem(failure.code, failure.message)
         case QueryTimeout():
@@ -103,10 +103,14 @@ def _failed(request: web.Request, failure: Exception) -> web.Response:
     return problem("internal_error", "internal error; the log has it")
 
 
-def _routed(known: web.HTTPException) -> web.Response:
+def _routed(known: web.HTTPException, request: web.Request) -> web.Response:
     """What the router or the server itself refuses."""
     code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(known.status, "invalid_request")
-    answered = problem(code, known.reason, status=known.status)
+    detail = {
+        404: f"there is no {request.path}; GET /openapi.json lists every call",
+        405: f"{request.path} does not take {request.method}",
+    }.get(known.status, known.reason)
+    answered = problem(code, detail, status=known.status)
     if "Allow" in known.headers:
         answered.headers["Allow"] = known.headers["Allow"]
     return answered

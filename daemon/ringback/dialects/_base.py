@@ -201,7 +201,8 @@ class Dialect:
     def check_options(self, given: Options) -> list[str]:
         """Every problem of an endpoint's options, in words."""
         known = {option.name: option for option in self.options}
-        problems = [f"this dialect has no option {name!r}" for name in given if name not in known]
+        has = f"it has: {', '.join(sorted(known))}" if known else "it has none"
+        problems = [f"this dialect has no option {name!r}; {has}" for name in given if name not in known]
         problems += [said for name, value in given.items() if name in known and (said := known[name].problem(value))]
         return problems
 
