@@ -16,6 +16,7 @@ import click
 from ringback.cli.client import SYSTEM_SOCKET, Api, CommandError, beside
 
 F = TypeVar("F", bound=Callable[..., Any])
+SHORT_HELP = 200  # characters; longer than any command's first sentence
 
 
 class Misconfigured(CommandError):  # noqa: N818 - a state of affairs, named as such
@@ -34,6 +35,10 @@ class Command(click.Command):
         except BrokenPipeError:  # the reader of our output had enough, e.g. `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
+
+    def get_short_help_str(self, limit: int = SHORT_HELP) -> str:
+        """Its first sentence, whole: the list of commands breaks the line rather than ending in dots."""
+        return super().get_short_help_str(max(limit, SHORT_HELP))
 
 
 class Group(click.Group):

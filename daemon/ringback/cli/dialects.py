@@ -4,10 +4,10 @@ from typing import Any
 
 import click
 
-from ringback.cli.context import json_option, print_json
+from ringback.cli.context import Command, json_option, print_json
 
 
-@click.command()
+@click.command(cls=Command)
 @json_option
 def dialects(as_json: bool) -> None:  # noqa: FBT001 - a command-line flag
     """List the webhook formats with their options; no daemon is needed.
