@@ -54,9 +54,10 @@ class _Listener:
     """One run of the receiver."""
 
     def __init__(self, given: dict[str, Any]) -> None:
-        from ringback.cli.verify import _options  # noqa: PLC0415 - only this command needs it
+        from ringback.cli.verify import _options, usable  # noqa: PLC0415 - only this command needs it
         from ringback.kit.clock import SystemClock  # noqa: PLC0415 - the same
 
+        usable(given["secrets"])
         self._given = given
         self._options = _options(given["options"])
         self._clock = SystemClock()
@@ -117,7 +118,7 @@ class _Listener:
     def _show(self, captured: Any, status: int) -> None:
         from ringback.cli.receiver.captured import Settings  # noqa: PLC0415 - as above
         from ringback.cli.receiver.checks import check, recognise  # noqa: PLC0415 - as above
-        from ringback.cli.verify import describe  # noqa: PLC0415 - as above
+        from ringback.cli.verify import describe, shown  # noqa: PLC0415 - as above
 
         dialect = self._given["dialect"] or recognise(captured)
         settings = Settings(self._given["secrets"], self._clock.now_ms() // 1000, options=self._options)
@@ -135,10 +136,10 @@ class _Listener:
             "headers": dict(captured.headers),
             "body": text,
         }
-        lines = [f"#{self._seen} {captured.method} {captured.url} → {answered}"]
+        lines = [f"#{self._seen} {captured.method} {shown(captured.url)} → {answered}"]
         lines += ["  " + line for line in describe(dialect, findings, guessed=not self._given["dialect"])]
-        shown = text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + f"… ({len(text)} characters)"
-        lines += ["  " + line for line in shown.splitlines()]
+        body = text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + f"… ({len(text)} characters)"
+        lines += ["  " + shown(line) for line in body.splitlines()]
         self._say(facts, "\n".join(lines))
 
     def _say(self, facts: dict[str, Any], text: str) -> None:

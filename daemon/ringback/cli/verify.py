@@ -13,6 +13,8 @@ from ringback.cli.context import Command, print_json
 
 #: Of a captured request, head and body.
 MAX_CAPTURE_BYTES = 64 * 1024 * 1024
+#: Of a content-length.
+MAX_LENGTH_DIGITS = 18
 
 
 @click.command(cls=Command)
@@ -69,10 +71,15 @@ def describe(dialect: str, findings: list[Any], *, guessed: bool = False) -> lis
     lines = [f"{dialect}{' (guessed)' if guessed else ''}: {verdict}"]
     width = max(len(finding.part) for finding in findings)
     for finding in findings:
-        lines.append(f"  {'✓' if finding.ok else '✗'} {finding.part:<{width}}  {finding.said}")
+        lines.append(f"  {'✓' if finding.ok else '✗'} {finding.part:<{width}}  {shown(finding.said)}")
         if finding.hint and not finding.ok:
             lines.append(f"    {'':<{width}}  probably: {finding.hint}")
     return lines
+
+
+def shown(text: str) -> str:
+    """Text of a request as a terminal may have it: a stranger's control characters are told, not obeyed."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _captured(given: dict[str, Any]) -> Any:
@@ -100,10 +107,14 @@ def _whole(raw: bytes) -> Any:
     if not separator or len(words) < 2:
         raise click.UsageError("the capture is no HTTP request: a request line, headers, an empty line, the body")
     headers = _headers(lines[1:])
-    if "chunked" in headers.get("transfer-encoding", ""):
+    if "chunked" in headers.get("transfer-encoding", "").lower():
         raise click.UsageError("the capture is chunked: give the body alone and its headers with --headers")
-    length = headers.get("content-length", "")
-    return Captured(headers, body[: int(length)] if length.isdigit() else body, words[0].upper(), words[1])
+    length = headers.get("content-length", str(len(body)))
+    if not (length.isascii() and length.isdigit() and len(length) <= MAX_LENGTH_DIGITS):
+        raise click.UsageError(f"the capture's content-length is no length: {length[:40]!r}")
+    if int(length) > len(body):
+        raise click.UsageError(f"the capture is cut short: its body has {len(body)} of {length} bytes")
+    return Captured(headers, body[: int(length)], words[0].upper(), words[1])
 
 
 def _headers(lines: list[str]) -> dict[str, str]:
@@ -118,8 +129,17 @@ def _headers(lines: list[str]) -> dict[str, str]:
 
 
 def _secrets(given: dict[str, Any]) -> tuple[str, ...]:
-    lines = _read(given["secret_file"]).decode().splitlines() if given["secret_file"] else []
-    return (*given["secrets"], *(line for line in lines if line))
+    lines = _read(given["secret_file"]).decode("utf-8", "surrogateescape").splitlines() if given["secret_file"] else []
+    return usable((*given["secrets"], *(line for line in lines if line)))
+
+
+def usable(secrets: tuple[str, ...]) -> tuple[str, ...]:
+    """The secrets; refused are an empty one, under which anybody can sign, and what is no text."""
+    if not all(secrets):
+        raise click.UsageError("a secret is empty")
+    if any("\udc80" <= c <= "\udcff" for secret in secrets for c in secret):
+        raise click.UsageError("a secret is not UTF-8 text")
+    return secrets
 
 
 def _options(pairs: tuple[str, ...]) -> dict[str, str]:

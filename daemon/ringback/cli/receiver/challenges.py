@@ -45,7 +45,7 @@ def _zoom(captured: Captured, secrets: tuple[str, ...]) -> Reply | None:
     try:
         told = json.loads(captured.body)
         token = told["payload"]["plainToken"] if told["event"] == "endpoint.url_validation" else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     if not isinstance(token, str):
         return None

@@ -10,6 +10,7 @@ Must not know: the sender's code, the network, the terminal.
 import hashlib
 import json
 from collections.abc import Callable
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
@@ -17,6 +18,9 @@ from ringback.cli.receiver.captured import Captured, Finding, Settings
 from ringback.cli.receiver.forensics import decoded, fits, guess, hmac_sha256
 
 Check = Callable[[Captured, Settings], list[Finding]]
+
+#: Digits of a time that is worth reading as a number.
+MAX_STAMP_DIGITS = 18
 
 AZURE_ENTITIES = ("Dataset", "Model", "Evaluation", "Transcription", "Endpoint")
 AZURE_KINDS = frozenset(
@@ -36,11 +40,11 @@ def _header(captured: Captured, name: str) -> tuple[str, Finding]:
     return value, Finding(name, bool(value), said)
 
 
-def _age(text: str, part: str, settings: Settings) -> Finding:
-    if not (text.isascii() and text.isdigit()):
-        return Finding(part, ok=False, said=f"{text!r} is no number of Unix seconds")
+def _age(text: str, part: str, settings: Settings, *, ahead_is_fine: bool = False) -> Finding:
+    if not (text.isascii() and text.isdigit()) or len(text) > MAX_STAMP_DIGITS:
+        return Finding(part, ok=False, said=f"{text[:40]!r} is no number of Unix seconds")
     away_s = settings.now_s - int(text)
-    if abs(away_s) <= settings.tolerance_s:
+    if abs(away_s) <= settings.tolerance_s or (ahead_is_fine and away_s < 0):
         return Finding(part, ok=True, said=f"signed {abs(away_s)} s {'ago' if away_s >= 0 else 'ahead of this clock'}")
     hint = (
         "your clock is wrong, or an old request is being played again" if away_s > 0 else "one of the clocks is wrong"
@@ -77,6 +81,10 @@ def standard(captured: Captured, settings: Settings) -> list[Finding]:
     if not settings.secrets:
         return [*found, _no_secret("webhook-signature")]
 
+    unreadable = _unreadable(settings.secrets)
+    if unreadable:
+        return [*found, unreadable]
+
     def rule(key: bytes, body: bytes) -> bytes:
         return hmac_sha256(key, f"{message_id}.{stamp}.".encode() + body)
 
@@ -98,6 +106,14 @@ def standard(captured: Captured, settings: Settings) -> list[Finding]:
     shared = tuple(secret for secret in settings.secrets if not secret.startswith(("whsk_", "whpk_")))
     hint = guess(macs, shared, captured.body, key_of, rule) or "another secret, or another body"
     return [*found, Finding("webhook-signature", ok=False, said="no signature fits", hint=hint)]
+
+
+def _unreadable(secrets: tuple[str, ...]) -> Finding | None:
+    """A secret without a key in it must not be read as the empty one, under which anybody can sign."""
+    if all(decoded(secret.removeprefix("whsec_").removeprefix("whsk_").removeprefix("whpk_")) for secret in secrets):
+        return None
+    said = "a secret given here is not whsec_, whsk_ or whpk_ and padded base64"
+    return Finding("secret", ok=False, said=said, hint="it was cut, or it is another dialect's")
 
 
 def _ed25519(secret: str, signature: bytes, content: bytes) -> bool:
@@ -137,7 +153,7 @@ def prosa(captured: Captured, settings: Settings) -> list[Finding]:
     def rule(key: bytes, body: bytes) -> bytes:
         return hashlib.sha256(key + b"." + body).digest()
 
-    found.append(_age(stamp, "x-prosa-signature t", settings))
+    found.append(_age(stamp, "x-prosa-signature t", settings, ahead_is_fine=True))  # as the vendor's receiver has it
     return [*found, _signature("x-prosa-signature", digests, captured, settings, rule)]
 
 
@@ -160,7 +176,7 @@ def deepva(captured: Captured, settings: Settings) -> list[Finding]:
     """DeepVA: the member ``hmac_signature`` over the very bytes of ``data``."""
     try:
         envelope = msgspec.json.decode(captured.body, type=_Envelope)
-    except msgspec.MsgspecError as problem:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as problem:
         return [Finding("body", ok=False, said=f"it is no envelope: {problem}")]
     found = [Finding("body", ok=True, said=f"an envelope of {envelope.event}")]
     if envelope.hmac_signature is None:
@@ -182,21 +198,21 @@ def pulse(captured: Captured, settings: Settings) -> list[Finding]:
 
 def _pulse_members(captured: Captured) -> Finding:
     if captured.method == "GET":
-        there = "status=" in captured.url and "request_id=" in captured.url
+        there = {"status", "request_id"} <= parse_qs(urlsplit(captured.url).query).keys()
         return Finding(
             "query", there, "status and request_id are there" if there else "status or request_id is missing"
         )
     try:
         members = json.loads(captured.body)
-    except ValueError:
-        return Finding("body", ok=False, said="it is no JSON")
+    except (ValueError, RecursionError):
+        return Finding("body", ok=False, said="it is no JSON, or deeper than any event")
     if not isinstance(members, dict) or not {"status", "request_id"} <= members.keys():
         return Finding("body", ok=False, said="status or request_id is missing")
     return Finding("body", ok=True, said=f"{members['status']} of request {members['request_id']}")
 
 
 def azure_speech(captured: Captured, settings: Settings) -> list[Finding]:
-    """Azure Speech: base64 of HMAC-SHA256 over the body; the kind in a header."""
+    """Azure Speech: base64 of HMAC-SHA256 over the body, or a challenge's token; the kind in a header."""
     kind, has_kind = _header(captured, "x-microsoftspeechservices-event")
     if kind:
         has_kind = Finding(
@@ -206,6 +222,12 @@ def azure_speech(captured: Captured, settings: Settings) -> list[Finding]:
     part = "x-microsoftspeechservices-signature"
     if not given:
         return [has_kind, Finding(part, not settings.secrets, "the request is unsigned")]
+    if kind == "Challenge":
+        token = parse_qs(urlsplit(captured.url).query).get("validationToken", [""])[0]
+        if not token:
+            said = "a challenge is signed over the validationToken of its URL, which has none"
+            return [has_kind, Finding(part, ok=False, said=said, hint="give --url, with its query")]
+        captured = msgspec.structs.replace(captured, body=token.encode())
     return [has_kind, _signature(part, {decoded(given)}, captured, settings, hmac_sha256)]
 
 
@@ -223,8 +245,10 @@ def speechlive(captured: Captured, settings: Settings) -> list[Finding]:
         return [*found, Finding("x-trouble-request-hash", not settings.secrets, "the request is unsigned")]
     if settings.options.get("key") == "base64":
         secrets = [decoded(secret) for secret in settings.secrets]
-        ok = any(fits({decoded(given)}, hmac_sha256(key, captured.body)) for key in secrets)
+        ok = any(key and fits({decoded(given)}, hmac_sha256(key, captured.body)) for key in secrets)
         said = "the signature fits" if ok else "the signature does not fit"
+        if not all(secrets):
+            said += "; a secret given here is not padded base64"
         return [*found, Finding("x-trouble-request-hash", ok, said)]
     return [*found, _signature("x-trouble-request-hash", {decoded(given)}, captured, settings, hmac_sha256)]
 
@@ -245,10 +269,10 @@ def recognise(captured: Captured) -> str:
     marks = {
         "prosa": "x-prosa-event",
         "azure-speech": "x-microsoftspeechservices-event",
-        "speechlive": "x-trouble-request-hash",
+        "speechlive": "x-trouble-",
     }
     for dialect, mark in marks.items():
-        if mark in names:
+        if any(name.startswith(mark) for name in names):
             return dialect
     if "webhook-signature" not in names and b'"hmac_signature"' in captured.body:
         return "deepva"
