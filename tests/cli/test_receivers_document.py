@@ -84,7 +84,7 @@ def _altered(body):
     return body[:at] + b"~" + body[at:]
 
 
-#: To name the tests by. Each is made anew when its turn comes: a signature is good for five minutes, the tests take more.
+#: To name the tests by. Each is made anew when its turn comes: a signature is good for five minutes only.
 CASES = [case[:2] for case in cases()]
 
 
