@@ -75,7 +75,7 @@ class _Folded(Collector):
     def _store(self) -> Iterable[Metric]:
         kept, disk = self._deps.metrics, self._deps.disk()
         yield _histogram("commit_seconds", "Time one transaction took, its fsync too", kept.commit_s)
-        yield _histogram("commit_rows", "Rows written by one transaction", kept.commit_rows)
+        yield _histogram("commit_rows", "Rows of one transaction, as its batch weighs them", kept.commit_rows)
         yield _gauge("database_bytes", "The database's files, its log too", disk.database_bytes + disk.log_bytes)
 
 

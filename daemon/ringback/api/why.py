@@ -139,7 +139,7 @@ async def _matched(deps: Deps, row: DeliveryRow, event: EventView) -> dict[str, 
     """One delivery of the event; its attempts are not read, so a failed one's schedule is told in general terms."""
     facts = await _facts(deps, row, [], event, count=False)
     owed = row.due_at_ms is not None
-    last = f"; attempt {row.attempts}, the last, ended with {row.status or row.outcome}" if row.attempts else ""
+    last = f"; attempt {row.attempts}, the last, ended with {words.ended_with(row)}" if row.attempts else ""
     return {
         "delivery_id": delivery_id(row.accepted_at_ms, row.event, row.lane),
         "endpoint_id": facts.endpoint.id if facts.endpoint else None,

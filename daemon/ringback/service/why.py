@@ -138,8 +138,8 @@ def _why_dead(facts: DeliveryFacts) -> str:
     if row.status == 410:
         return "the receiver answered 410 (gone), which also disables its endpoint"
     if facts.policy is not None and _gap_s(facts.policy, _tries(facts)) is None:
-        return f"all {_tries(facts)} attempts of the schedule failed, the last with {_last(row)}"
-    return f"the receiver refused it for good with {_last(row)}"
+        return f"all {_tries(facts)} attempts of the schedule failed, the last with {ended_with(row)}"
+    return f"the receiver refused it for good with {ended_with(row)}"
 
 
 def waits(facts: DeliveryFacts) -> list[str]:
@@ -186,13 +186,17 @@ def lane_waits(lane: LaneFacts, now_ms: int) -> list[str]:
         found.append(f"{lane.in_flight} of the {lane.allowed} requests it may have in flight are under way")
     if lane.failing:
         found.append(
-            f"its latest {lane.failures} attempts failed, so it is asked with one request at a time"
+            f"{_latest(lane.failures)} failed, so it is asked with one request at a time"
             if lane.failures
             else "it is silent with a request out, so it is asked with one request at a time"
         )
     if lane.slots_full:
         found.append("all the daemon's requests (delivery.concurrency) are in flight")
     return found
+
+
+def _latest(failures: int) -> str:
+    return "its latest attempt" if failures == 1 else f"its latest {failures} attempts"
 
 
 def next_step(facts: DeliveryFacts) -> Next | None:
@@ -247,7 +251,8 @@ def _attempts_in_all(policy: RetryPolicy) -> int:
     return policy.attempts if policy.delays_s is None else len(policy.delays_s) + 1
 
 
-def _last(row: DeliveryRow) -> str:
+def ended_with(row: DeliveryRow) -> str:
+    """The last attempt's status, or what came instead."""
     return str(row.status) if row.status is not None else (row.outcome or "nothing").replace("_", " ")
 
 
@@ -314,6 +319,6 @@ def endpoint_timeline(endpoint: Endpoint, latest: Sequence[DeliveryRow]) -> list
         lines.append(Line(endpoint.updated_at_ms, f"last changed; now {endpoint.status}"))
     for row in latest:
         if row.started_at_ms is not None:
-            came = f"{row.state.name.lower()} after attempt {row.attempts}, which ended with {_last(row)}"
+            came = f"{row.state.name.lower()} after attempt {row.attempts}, which ended with {ended_with(row)}"
             lines.append(Line(row.started_at_ms, f"event {row.event_id}: {came}"))
     return sorted(lines, key=lambda line: line.at_ms)
