@@ -28,8 +28,10 @@ from ringback.service.endpoints import EndpointDefaults, Endpoints
 from ringback.service.intake import Intake
 from ringback.service.janitor import DAY_MS, Janitor, Keep
 from ringback.service.lane_facts import busiest, lane_facts
+from ringback.service.maintenance import Maintenance
 from ringback.service.metrics import Metrics
 from ringback.service.reload import Live, policy_of
+from ringback.service.restored import restored
 from ringback.service.rotation import Rotation
 from ringback.service.spool import Spool
 from ringback.service.stats import Stats
@@ -90,9 +92,7 @@ async def assemble(
     metrics: Metrics,
 ) -> Parts:
     """Make the parts and bring back what the table knows. ``ready`` is the process's state in a word."""
-    reader, pool = await Reader(database, DISPATCH_TIMEOUT_S).open(), await ReadPool(database).open()
-    stack.push_async_callback(reader.close)
-    stack.push_async_callback(pool.close)
+    reader, pool = await _readers(stack, database)
     reads, table = QueueReads(reader), EndpointReads(pool)
     guard = _Guard(policy_of(settings))
     sender = _sender(settings, clock, guard)
@@ -125,6 +125,8 @@ async def assemble(
         tokens=Tokens(writer, clock, chance, await tokens.load(pool)),
         verify=verify,
         rotation=_rotation(endpoints, clock, chance),
+        maintenance=await stack.enter_async_context(Maintenance(database, writer, clock, lambda: janitor.keep)),
+        restored=await restored(endpoints, writer, pool, lambda _held: None),
         clock=clock,
         chance=chance,
         ready=ready,
@@ -138,6 +140,13 @@ async def assemble(
     )
     live = _live(guard, sender, endpoints, dispatch, attempts, janitor, verify, deps)
     return Parts(endpoints, dispatch, verify, janitor, intake, events, spool, deps, live)
+
+
+async def _readers(stack: contextlib.AsyncExitStack, database: Database) -> tuple[Reader, ReadPool]:
+    reader, pool = await Reader(database, DISPATCH_TIMEOUT_S).open(), await ReadPool(database).open()
+    stack.push_async_callback(reader.close)
+    stack.push_async_callback(pool.close)
+    return reader, pool
 
 
 def _live(

@@ -28,13 +28,16 @@ from ringback.kit.wake import run_turns
 from ringback.service.backlog import BacklogLook
 from ringback.service.endpoints import EndpointDefaults, Endpoints
 from ringback.service.intake import Intake
+from ringback.service.janitor import DAY_MS, Keep
+from ringback.service.maintenance import Maintenance
 from ringback.service.metrics import Metrics
 from ringback.service.rendering import digest_of
+from ringback.service.restored import Restored
 from ringback.service.rotation import Rotation
 from ringback.service.stats import Stats
 from ringback.service.tokens import Tokens
 from ringback.service.verify import Us, Verify
-from ringback.store.database import open_state
+from ringback.store.database import Database, open_state
 from ringback.store.disk import usage
 from ringback.store.endpoints import EndpointReads
 from ringback.store.history import HistoryReads
@@ -125,14 +128,8 @@ class Parts:
         self._stack.push_async_callback(self.writer.stop)
         reader = await Reader(database).open()
         self._stack.push_async_callback(reader.close)
-        self.endpoints = Endpoints(
-            writer=self.writer,
-            policy=parse_policy(False, ["127.0.0.0/8"], []),
-            defaults=EndpointDefaults(),
-            resolve=self._resolve,
-            clock=clock,
-            chance=chance,
-        )
+        self.endpoints = self._endpoints(clock, chance)
+        self.endpoints.fill(await EndpointReads(reader).load_all())
         limits = EventLimits(max_event_bytes=MAX_EVENT_BYTES)
         self.intake = Intake(
             matches=self.endpoints,
@@ -144,6 +141,7 @@ class Parts:
             metrics=self.metrics,
         )
         verify = self._verify(clock, chance)
+        maintenance, restored = await self._upkeep(database, reader)
         self.deps = Deps(
             endpoints=self.endpoints,
             reads=HistoryReads(reader),
@@ -153,6 +151,8 @@ class Parts:
             dispatch=self.flights,
             tokens=Tokens(self.writer, clock, chance),
             verify=verify,
+            maintenance=maintenance,
+            restored=restored,
             stats=Stats(self.writer),
             stats_reads=StatsReads(reader),
             disk=lambda: usage(self.folder / "state"),
@@ -183,6 +183,24 @@ class Parts:
         self._stack.push_async_callback(verify.stop)
         self._stack.callback(turns.cancel)
         return verify
+
+    def _endpoints(self, clock: SystemClock, chance: SystemChance) -> Endpoints:
+        return Endpoints(
+            writer=self.writer,
+            policy=parse_policy(False, ["127.0.0.0/8"], []),
+            defaults=EndpointDefaults(),
+            resolve=self._resolve,
+            clock=clock,
+            chance=chance,
+        )
+
+    async def _upkeep(self, database: Database, reader: Reader) -> tuple[Maintenance, Restored]:
+        self.held_callbacks: list[bool] = []
+        restored = await Restored(self.endpoints, self.writer, reader, self.held_callbacks.append).load()
+        self.endpoints.on_change(restored.changed)
+        maintenance = Maintenance(database, self.writer, SystemClock(), lambda: Keep(30 * DAY_MS, 14 * DAY_MS))
+        self._stack.push_async_callback(maintenance.stop)
+        return maintenance, restored
 
     async def send(self, request: Request, _timeout_s: float) -> Outcome:
         """The network of handshakes: every receiver answers 200 and nothing else."""

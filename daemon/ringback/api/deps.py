@@ -14,7 +14,9 @@ from ringback.kit.clock import Chance, Clock
 from ringback.service.backlog import BacklogLook
 from ringback.service.endpoints import Endpoints
 from ringback.service.lane_facts import NOTHING_KNOWN, LaneFacts
+from ringback.service.maintenance import Maintenance
 from ringback.service.metrics import Metrics
+from ringback.service.restored import Restored
 from ringback.service.rotation import Rotation
 from ringback.service.stats import Stats
 from ringback.service.tokens import Tokens
@@ -98,6 +100,8 @@ class Deps:
     disk: Callable[[], Disk]
     started_at_ms: int
     verify: Verify
+    maintenance: Maintenance
+    restored: Restored
     clock: Clock
     chance: Chance
     ready: Callable[[], str]

@@ -14,6 +14,7 @@ from ringback.api import (
     handshakes,
     health,
     lanes,
+    maintenance,
     metrics,
     openapi,
     stats,
@@ -206,6 +207,34 @@ ROUTES: tuple[Route, ...] = (
         query=tokens.FILTERS,
     ),
     Route("DELETE", "/api/v1/tokens/{id}", tokens.delete, Rule.CONTROL, "Remove a token", 204),
+    Route("POST", "/api/v1/db/backup", maintenance.backup, Rule.CONTROL, "A copy of the database, as it is now"),
+    Route("POST", "/api/v1/db/check", maintenance.check, Rule.CONTROL, "Check the whole database", gives="DbChecked"),
+    Route(
+        "POST",
+        "/api/v1/db/prune",
+        maintenance.prune,
+        Rule.CONTROL,
+        "Prune for a moment; again while there is more",
+        gives="DbPruned",
+        takes="DbPruneFields",
+    ),
+    Route(
+        "GET",
+        "/api/v1/db/restored",
+        maintenance.restored,
+        Rule.CONTROL,
+        "What is held since a restore",
+        gives="DbRestored",
+    ),
+    Route(
+        "POST",
+        "/api/v1/db/restored/resume",
+        maintenance.resume,
+        Rule.CONTROL,
+        "Send what is held since a restore",
+        202,
+        "DbResumed",
+    ),
 )
 
 #: Named in CONTRACT, not built: 501 rather than 404, so that a caller knows it isn't a typo.

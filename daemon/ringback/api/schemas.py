@@ -12,6 +12,7 @@ from typing import Any
 from ringback.core.events import MAX_TENANT_CHARS, MAX_TYPE_CHARS
 from ringback.core.model import EndpointStatus
 from ringback.service.endpoint_fields import EndpointFields
+from ringback.service.maintenance import MAX_DAYS
 from ringback.service.rotation import MAX_GRACE_S
 from ringback.service.views import STATUSES
 
@@ -117,7 +118,7 @@ _WHY = _optional(
 
 def schemas() -> dict[str, Schema]:
     """All of them, by name."""
-    return _of_endpoints() | _of_events() | _of_deliveries() | _of_statistics() | _of_the_rest()
+    return _of_endpoints() | _of_events() | _of_deliveries() | _of_statistics() | _of_the_database() | _of_the_rest()
 
 
 def _of_endpoints() -> dict[str, Schema]:
@@ -231,12 +232,47 @@ def _of_statistics() -> dict[str, Schema]:
             state="text",
             version="text",
             started_at="time",
+            restored_at="time?",
             endpoints="{int}",
             in_flight="int",
             queue="Queue",
             writing="{int}",
             disk="{any}",
         ),
+    }
+
+
+def _of_the_database() -> dict[str, Schema]:
+    days = {"type": "integer", "minimum": 0, "maximum": MAX_DAYS}
+    return {
+        "DbChecked": _object(
+            "What a check found; bytes, and the marker's word",
+            ok="bool",
+            problems="[text]",
+            counts="{int}",
+            size="int",
+            free_bytes="int",
+            schema="int",
+            high_seq="int",
+            lost_events="int",
+        ),
+        "DbPruneFields": {
+            "type": "object",
+            "description": "Days to keep, instead of the settings'",
+            "properties": {"events_days": days, "attempts_days": days},
+            "additionalProperties": False,
+        },
+        "DbPruned": _object("What went", events="int", attempts="int", more="bool"),
+        "DbRestored": _object(
+            "What is held since a restore; null: nothing is",
+            restored_at="time?",
+            taken_at="time?",
+            endpoints="int",
+            owed="int",
+            owed_to="[OwedTo]",
+        ),
+        "OwedTo": _object("Without an id: callbacks", endpoint_id="text?", tenant="text?", name="text?", owed="int"),
+        "DbResumed": _object("Endpoints that get what they are owed", resumed="int"),
     }
 
 

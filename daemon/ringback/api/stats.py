@@ -93,6 +93,7 @@ async def status(request: web.Request) -> web.Response:
             "state": deps.ready(),
             "version": __version__,
             "started_at": rfc3339(deps.started_at_ms),
+            "restored_at": rfc3339(deps.restored.restored_at_ms) if deps.restored.restored_at_ms else None,
             "endpoints": {status.value: counts[status] for status in EndpointStatus},
             "in_flight": len(deps.dispatch.in_flight()),
             "queue": _queue(await deps.stats_reads.owing_in_all(OWED_CAP)),

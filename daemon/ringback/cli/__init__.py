@@ -23,6 +23,7 @@ COMMANDS = {
     "logs": "ringback.cli.logs:logs",
     "why": "ringback.cli.why:why",
     "token": "ringback.cli.token:token",
+    "db": "ringback.cli.db:db",
     "config": "ringback.cli.configuration:configuration",
     "listen": "ringback.cli.listen:listen",
     "verify": "ringback.cli.verify:verify",

@@ -17,6 +17,7 @@ import click
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 60.0
 MAX_ANSWER_BYTES = 67_108_864
+DOWNLOAD_CHUNK_BYTES = 1_048_576
 SYSTEM_SOCKET = "/run/ringback/{name}.sock"
 
 
@@ -68,19 +69,21 @@ def beside(control: str, name: str) -> str:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=ANSWER_TIMEOUT_S)
+    def __init__(self, path: str, answer_timeout_s: float) -> None:
+        super().__init__("localhost", timeout=answer_timeout_s)
         self._path = path
 
     def connect(self) -> None:
         self.sock = connect(self._path)
+        self.sock.settimeout(self.timeout)
 
 
 class Api:
     """The management API on a control socket."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         self._path = path
+        self._answer_timeout_s = answer_timeout_s
 
     def get(self, path: str, params: Mapping[str, object] | None = None) -> Any:
         """GET; parameters that are None are left out. Returns the JSON answered."""
@@ -95,8 +98,31 @@ class Api:
         """DELETE. Returns None, or the JSON answered."""
         return self._call("DELETE", path)
 
+    def download(self, path: str, file: str | os.PathLike[str]) -> None:
+        """POST, and write the bytes answered into a new file of the caller's own; what broke off is left there.
+
+        Raises OSError too, if the file can't be written.
+        """
+        connection = _UnixConnection(self._path, self._answer_timeout_s)
+        try:
+            connection.request("POST", path)
+            response = connection.getresponse()
+            if response.status >= 400:
+                _answered(response.status, response.read(MAX_ANSWER_BYTES))
+            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
+                missing = response.length or 0
+                while chunk := response.read(DOWNLOAD_CHUNK_BYTES):
+                    target.write(chunk)
+                    missing -= len(chunk)
+        except (ConnectionError, TimeoutError, http.client.HTTPException) as failed:
+            raise Unreachable(f"the daemon on {self._path} broke off: {str(failed) or type(failed).__name__}") from None
+        finally:
+            connection.close()
+        if missing:
+            raise Unreachable(f"the daemon on {self._path} broke off: {missing} bytes are missing")
+
     def _call(self, method: str, path: str, body: object = None) -> Any:
-        connection = _UnixConnection(self._path)
+        connection = _UnixConnection(self._path, self._answer_timeout_s)
         payload = None if body is None else json.dumps(body).encode()
         try:
             connection.request(method, path, payload, {"Content-Type": "application/json"} if payload else {})

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ringback.cli.client import SYSTEM_SOCKET, Api, CommandError, beside
+from ringback.cli.client import SYSTEM_SOCKET, Api, CommandError, Unreachable, beside
 
 F = TypeVar("F", bound=Callable[..., Any])
 SHORT_HELP = 200  # characters; longer than any command's first sentence
@@ -82,6 +82,18 @@ def find_socket(name: str, config_path: str | None, socket_path: str | None) -> 
     if not config_path and not os.path.exists(path) and os.path.exists(system):  # noqa: PTH110 - as in client
         return system  # a user's own daemon isn't there, but the system's is
     return path
+
+
+def alone_in(config_path: str | None, socket_path: str | None) -> str:
+    """The state directory, for a command that does its work without a daemon; not if one was named by its socket.
+
+    Raises Unreachable then.
+    """
+    named = socket_path or (None if config_path else os.environ.get("RINGBACK_SOCKET"))
+    if named:
+        raise Unreachable(f"no daemon answers on {named}; without --socket the state directory itself is used")
+    directory: str = load_settings(config_path).daemon.state_dir
+    return directory
 
 
 def _events_beside(named: str) -> str:

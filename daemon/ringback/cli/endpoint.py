@@ -192,25 +192,38 @@ def pause(
 
 
 @endpoint.command()
-@click.argument("target", metavar="ENDPOINT")
+@click.argument("target", metavar="ENDPOINT", required=False)
 @click.option("--tenant", help="Whose endpoint, if it is told by its name.")
+@click.option("--all", "everything", is_flag=True, help="Every endpoint that a restore paused, and callbacks.")
 @json_option
 @where
 def resume(
-    target: str,
+    target: str | None,
     tenant: str | None,
+    everything: bool,  # noqa: FBT001 - a command-line flag
     as_json: bool,  # noqa: FBT001 - a command-line flag
     config_path: str | None,
     socket_path: str | None,
 ) -> None:
-    """Send to a paused or disabled endpoint again.
+    """Send to a paused or disabled endpoint again. After a restore --all sends everything that is held since.
+
+    What was paused by hand before the backup was taken stays paused.
 
     \b
     Example:
       ringback endpoint resume crm
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
+    if everything == (target is not None):
+        raise click.UsageError("name an endpoint, or say --all")
     daemon = api(config_path, socket_path)
-    _print_status(daemon.post(_path(daemon, target, tenant) + "/resume"), as_json=as_json)
+    if target is not None:
+        _print_status(daemon.post(_path(daemon, target, tenant) + "/resume"), as_json=as_json)
+        return
+    done = daemon.post("/api/v1/db/restored/resume")
+    if as_json:
+        print_json(done)
+    else:
+        click.echo(f"endpoints resumed: {done['resumed']}")
 
 
 @endpoint.command()

@@ -32,11 +32,13 @@ def status(
     owed = f"{queue['owed']}{' or more' if queue['capped'] else ''}"
     oldest = f", the oldest accepted {when(queue['oldest_accepted_at'])}" if queue["oldest_accepted_at"] else ""
     room = f"{size(disk['database_bytes'] + disk['log_bytes'])} used, {size(disk['free_bytes'])} free"
+    held = bool(found["restored_at"])
     print_sheet(
         [
             ("state", found["state"]),
             ("version", found["version"]),
             ("started", when(found["started_at"])),
+            *([("restored", f"{when(found['restored_at'])}; what would be sent is held: ringback db held")] * held),
             ("endpoints", endpoints or "none"),
             ("owed", owed + oldest),
             ("in flight", str(found["in_flight"])),

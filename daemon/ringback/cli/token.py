@@ -5,14 +5,13 @@ lock; a daemon that is named by its socket is never worked around.
 Must not know: what a token allows.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ringback.cli.client import CommandError, NotFound, Refused, Unreachable, segment
-from ringback.cli.context import Group, api, json_option, load_settings, print_json, where
+from ringback.cli.context import Group, alone_in, api, json_option, print_json, where
 from ringback.cli.lists import MAX_LIMIT, fetch
 
 PATH = "/api/v1/tokens"
@@ -98,7 +97,7 @@ def remove(token_id: str, config_path: str | None, socket_path: str | None) -> N
 class _Alone:
     """The same verbs on the state directory, while no daemon owns it. Imports are here: they are slow and seldom."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def _run(self, task: Any) -> Any:
@@ -107,7 +106,7 @@ class _Alone:
         from ringback.store.errors import StateError  # noqa: PLC0415 - as the class says
 
         try:
-            return run_alone(Path(self._directory), task, SystemClock().now_ms())
+            return run_alone(self._directory, task, SystemClock().now_ms())
         except StateError as problem:
             raise CommandError(str(problem)) from None
         except OSError as problem:
@@ -148,7 +147,4 @@ class _Alone:
 
 def _alone(config_path: str | None, socket_path: str | None) -> _Alone:
     """The state directory of the configuration; not if the daemon that doesn't answer was named by its socket."""
-    named = socket_path or (None if config_path else os.environ.get("RINGBACK_SOCKET"))
-    if named:
-        raise Unreachable(f"no daemon answers on {named}; without --socket the state directory itself is changed")
-    return _Alone(load_settings(config_path).daemon.state_dir)
+    return _Alone(Path(alone_in(config_path, socket_path)))

@@ -100,6 +100,11 @@ class Janitor:
         self._prune_at_s = 0.0
         self._unstick_at_s: dict[int, float] = {}  # only lanes of the board, by monotonic seconds
 
+    @property
+    def keep(self) -> Keep:
+        """The retention in force."""
+        return self._keep
+
     def reconfigure(self, keep: Keep) -> None:
         """Prune by this retention from here on."""
         self._keep = keep

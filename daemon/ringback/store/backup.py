@@ -133,10 +133,13 @@ def owned(directory: Path) -> Iterator[None]:
 
 
 def look(path: Path) -> Contents:
-    """What a backup holds. Raises sqlite3.DatabaseError if it is none."""
-    with Aside(path, still=True) as source:
-        found = source.db.execute("SELECT value FROM meta WHERE name = 'backup_ms'").fetchone()
-        return Contents(path.stat().st_size, found[0] if found else 0, count(source))
+    """What a backup holds. Raises StateUnusable if it is none."""
+    try:
+        with Aside(path, still=True) as source:
+            found = source.db.execute("SELECT value FROM meta WHERE name = 'backup_ms'").fetchone()
+            return Contents(path.stat().st_size, found[0] if found else 0, count(source))
+    except sqlite3.Error as error:
+        raise StateUnusable(f"{path} can't be read: {error}") from error
 
 
 def count(source: Aside) -> dict[str, int]:
