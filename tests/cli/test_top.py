@@ -1,10 +1,14 @@
 """``ringback top``: one look, and the rates between two."""
 
 import json
+from io import StringIO
 
+import pytest
+from rich.console import Console
 from tests.api.parts import Parts
 
-from ringback.cli.top import headline
+from ringback.cli import tables
+from ringback.cli.top import _screen, headline
 from ringback.service.lane_facts import LaneFacts
 
 
@@ -33,3 +37,16 @@ def test_rates_are_differences() -> None:
     before = {"attempts": {"delivered": 10, "timeout": 5}, "events_accepted": 7}
     now = {"attempts": {"delivered": 30, "timeout": 5, "reset": 2}, "events_accepted": 17}
     assert headline(now, before, 2.0) == "5.0 events/s, 11.0 attempts/s, 10.0 delivered/s"
+
+
+def test_a_narrow_terminal_keeps_every_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 80 columns the endpoint's name is cut, and status, numbers and the time of the next retry are whole."""
+    narrow = Console(width=80, file=StringIO())
+    monkeypatch.setattr(tables, "console", lambda: narrow)
+    lane = {"name": "a-name-that-is-much-longer-than-there-is-room-for", "endpoint_id": "1", "tenant": "default"}
+    lane |= {"status": "active", "failing": True, "in_flight": 512, "window": 1024, "waiting": 1000, "failures": 1234}
+    now = {"attempts": {}, "events_accepted": 0, "data": [lane | {"next_due_at": "2026-11-21T20:12:17.000Z"}]}
+    narrow.print(_screen(now, None, 2.0))
+    shown = narrow.file.getvalue().splitlines()[-1].split()
+    assert shown[0].endswith("…")
+    assert shown[1:] == ["failing", "512", "1024", "1000", "1234", "11-21", "20:12:17Z"]

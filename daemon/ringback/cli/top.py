@@ -14,6 +14,7 @@ from ringback.cli.client import Api
 from ringback.cli.context import Command, api, json_option, print_json, where
 
 PATH = "/api/v1/lanes"
+ROOMY = 100  # columns of a terminal that has room for tenants
 
 
 @click.command(cls=Command)
@@ -31,6 +32,9 @@ def top(
     socket_path: str | None,
 ) -> None:
     """Watch the busiest lanes: requests in flight, what waits, who is failing. Ctrl-C ends it.
+
+    A lane is what one endpoint is owed. LIMIT is how many requests it may have in flight now, WAITING what could go at
+    once (as far as it lies in memory), FAILED how many attempts failed in a row.
 
     \b
     Example:
@@ -66,19 +70,23 @@ def _watch(daemon: Api, limit: int, every_s: float) -> None:
 def _screen(now: dict[str, Any], before: dict[str, Any] | None, every_s: float) -> Any:
     from rich.table import Table  # noqa: PLC0415 - as above
 
-    from ringback.cli.tables import cell, when  # noqa: PLC0415 - as above
+    from ringback.cli.tables import cell, console  # noqa: PLC0415 - as above
 
+    roomy = console().width >= ROOMY
     table = Table(box=None, title=headline(now, before, every_s), title_justify="left", header_style="bold")
-    for name in ("ENDPOINT", "TENANT", "STATUS"):
-        table.add_column(name, overflow="ellipsis", no_wrap=True)
-    for name in ("IN FLIGHT", "MAY", "WAITING", "FAILED IN A ROW"):
+    table.add_column("ENDPOINT")  # the one that gives way: its cells are cut, not broken
+    for name in (*["TENANT"] * roomy, "STATUS"):
+        table.add_column(name, no_wrap=True)
+    for name in ("IN FLIGHT", "LIMIT", "WAITING", "FAILED"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("NEXT RETRY", no_wrap=True)
     for lane in now["data"]:
+        called = cell(lane["name"] or lane["endpoint_id"])
+        called.no_wrap, called.overflow = True, "ellipsis"
         status = "failing" if lane["failing"] and lane["status"] == "active" else lane["status"]
         numbers = (lane["in_flight"], lane["window"], lane["waiting"], lane["failures"])
-        cells = (lane["name"] or lane["endpoint_id"], lane["tenant"], status, *numbers, when(lane["next_due_at"]))
-        table.add_row(*map(cell, cells))
+        due = lane["next_due_at"] and f"{lane['next_due_at'][5:10]} {lane['next_due_at'][11:19]}Z"
+        table.add_row(called, *map(cell, (*[lane["tenant"]] * roomy, status, *numbers, due)))
     return table
 
 
