@@ -2,10 +2,12 @@
 
 import json
 
+import msgspec
 import pytest
 from tests.api.parts import Parts
 
 from ringback import dialects
+from ringback.core.model import EndpointStatus, Proof
 from ringback.service.rotation import MAX_GRACE_S, MAX_LIVE
 
 
@@ -59,6 +61,19 @@ def test_a_new_secret_signs_beside_the_old_one(parts: Parts) -> None:
     assert told["secret"] not in str(shown)
     assert made["secret"] not in str(shown)
     assert [row["secret"][-4:] for row in shown["previous_secrets"]] == [made["secret"][-4:]]
+
+
+@pytest.mark.parametrize(("kind", "status"), [("zoom", "pending"), ("azure-speech", "pending"), ("graph", "active")])
+def test_a_new_secret_is_proved_where_the_handshake_is_made_with_it(parts: Parts, kind: str, status: str) -> None:
+    """Nothing signed with it goes to a receiver that may not know it: what is owed is held until it has answered."""
+    made = parts.endpoint(handshake=kind)
+    while parts.call("GET", f"/api/v1/endpoints/{made['id']}")[1]["status"] == "pending":
+        pass  # the network of these tests echoes nothing
+    old = parts.endpoints.get(made["id"])
+    proved = msgspec.structs.replace(old, status=EndpointStatus.ACTIVE, proof=Proof(proved_at_ms=1))
+    parts.endpoints.install(proved)
+    assert parts.call("POST", f"/api/v1/endpoints/{made['id']}/rotate-secret")[1]["status"] == status
+    assert (parts.endpoints.get(made["id"]).proof is None) == (status == "pending")
 
 
 def test_without_grace_the_old_secret_is_gone_at_once(parts: Parts) -> None:

@@ -146,6 +146,20 @@ def test_consent_may_come_later_once():
     assert step(state, event) == (state, None)
 
 
+def test_consent_may_come_before_the_answer_does():
+    """A receiver that calls back while it is being asked has consented; its answer then means nothing more."""
+    state, action = step(asked("cloudevents", callback_url=CALLBACK), Consented(TOKEN, NOW_MS, "localhost", rate="60"))
+    assert action == Finish(Proved(60, "localhost"))
+    assert step(state, Replied(answer(405, b""), NOW_MS)) == (state, None)
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"cloudevents"}))
+def test_no_other_kinds_token_consents(kind):
+    """Their tokens prove by coming back in the answer alone: whoever reads one in an access log has no consent."""
+    state = asked(kind, callback_url=CALLBACK, secrets=("key",))
+    assert step(state, Consented(TOKEN, NOW_MS, "localhost")) == (state, None)
+
+
 @pytest.mark.parametrize("token", ["", "x", TOKEN[:-1], TOKEN + "0", "é", "\udcff", digest(TOKEN)])
 def test_no_other_token_consents(token):
     """Anything but the token itself changes nothing."""

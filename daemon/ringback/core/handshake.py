@@ -149,7 +149,7 @@ def step(state: State, event: Event) -> tuple[State, Action]:
     if isinstance(event, Replied):
         return _replied(state, kind, event) if state.phase is Phase.ASKED else (state, None)
     if isinstance(event, Consented):
-        return _consented(state, kind, event) if state.phase is Phase.CONSENTING else (state, None)
+        return _consented(state, kind, event) if state.phase in (Phase.ASKED, Phase.CONSENTING) else (state, None)
     if isinstance(event, Lapsed):
         late = state.phase is Phase.CONSENTING and event.now_ms >= state.consent_until_ms
         return _failed(state, Failure("no_consent", "the receiver did not consent in time")) if late else (state, None)
@@ -211,9 +211,12 @@ def _unreadable(kind: Kind, outcome: Outcome) -> Failure | None:
 
 
 def _consented(state: State, kind: Kind, event: Consented) -> tuple[State, Action]:
-    if not hmac.compare_digest(digest(event.token), state.consent or ""):
+    wanted = state.consent
+    if state.phase is Phase.ASKED and kind.calls_back and state.challenge is not None:  # it called before it answered
+        wanted = digest(state.challenge.token)
+    if not hmac.compare_digest(digest(event.token), wanted or ""):
         return state, None
-    if event.now_ms >= state.consent_until_ms:
+    if state.phase is Phase.CONSENTING and event.now_ms >= state.consent_until_ms:
         return _failed(state, Failure("no_consent", "the receiver did not consent in time"))
     judged = judge_consent(event.origin, event.allowed or "*", event.rate)
     return _passed(state, kind, judged) if isinstance(judged, Proved) else (state, Decline(judged))

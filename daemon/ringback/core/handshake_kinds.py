@@ -101,7 +101,8 @@ class Kind:
     """One protocol. ``ask(challenge)`` is the request; ``judge(challenge, outcome)`` reads a complete answer.
 
     ``signs``: the secret is part of the proof, so a
-    new one must be proved again; ``needs_secret``: it can't be made without. ``renew_after_s``: when to prove again.
+    new one must be proved again; ``needs_secret``: it can't be made without. ``calls_back``: its token, brought to the
+    callback, is a consent; any other kind's token must be good for nothing there. ``renew_after_s``: when to prove again.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Kind:
     room: int = TOKEN_ROOM
     signs: bool = False
     needs_secret: bool = False
+    calls_back: bool = False
     renew_after_s: float | None = None
 
 
@@ -308,7 +310,12 @@ KINDS: dict[str, Kind] = {
         ),
         Kind(name="graph", ask=_ask_graph, judge=_judge_graph),
         Kind(
-            name="cloudevents", ask=_ask_cloudevents, judge=_judge_cloudevents, room=0, max_reply_bytes=MAX_PAGE_BYTES
+            name="cloudevents",
+            ask=_ask_cloudevents,
+            judge=_judge_cloudevents,
+            room=0,
+            max_reply_bytes=MAX_PAGE_BYTES,
+            calls_back=True,
         ),
         Kind(name="websub", ask=_ask_websub, judge=_judge_websub, room=WEBSUB_ROOM, renew_after_s=LEASE_RENEWAL_S),
         Kind(

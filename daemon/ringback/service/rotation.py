@@ -3,6 +3,7 @@
 Role: judges what a rotation asks for, puts the new secret first, and drops old ones when their time is over.
 Rules: while both live every request is signed with both, newest first, so a receiver may change at its leisure; signing
 itself leaves out what has expired, so dropping late harms nobody. The new secret is shown once, to whoever asked.
+Where the handshake is made with the secret, the new one is proved before it signs an event.
 Must not know: signatures, HTTP, SQL.
 """
 
@@ -12,12 +13,15 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from ringback import dialects
+from ringback.core import endpoint_state
+from ringback.core.endpoint_state import EndpointEvent
 from ringback.core.model import Endpoint, Secret
 from ringback.dialects import Dialect
 from ringback.kit.clock import Chance, Clock
 from ringback.kit.log import get_logger
 from ringback.kit.wake import WakeUp
 from ringback.service.endpoint_fields import Problem, Refusal, refusal
+from ringback.service.endpoint_parts import voids
 from ringback.service.endpoints import Changed, Endpoints
 
 DEFAULT_GRACE_S = 86_400.0
@@ -94,7 +98,13 @@ class Rotation:
         if len(kept) >= MAX_LIVE:
             return Refusal("conflict", f"{len(kept)} secrets are live already: wait, or drop them with grace_s 0")
         secrets = (Secret(fresh, now_ms), *kept)
-        return msgspec.structs.replace(old, secrets=secrets, revision=old.revision + 1, updated_at_ms=now_ms)
+        new = msgspec.structs.replace(old, secrets=secrets, revision=old.revision + 1, updated_at_ms=now_ms)
+        if not voids(old, new):
+            return new
+        moved = endpoint_state.apply(new, EndpointEvent.PROOF_VOID, now_ms=now_ms)
+        if isinstance(moved, endpoint_state.Refused):
+            return Refusal(moved.code, moved.message)
+        return msgspec.structs.replace(moved, proof=None)
 
     def _fresh(self, asked: Asked, dialect: Dialect, old: Endpoint) -> str | Refusal:
         if asked.secret is None:
