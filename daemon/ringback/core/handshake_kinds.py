@@ -101,8 +101,8 @@ class Kind:
     """One protocol. ``ask(challenge)`` is the request; ``judge(challenge, outcome)`` reads a complete answer.
 
     ``signs``: the secret is part of the proof, so a
-    new one must be proved again; ``needs_secret``: it can't be made without. ``calls_back``: its token, brought to the
-    callback, is a consent; any other kind's token must be good for nothing there. ``renew_after_s``: when to prove again.
+    new one must be proved again; ``needs_secret``: it can't be made without. ``renew_after_s``: when to prove again.
+    ``calls_back``: its token, brought to the callback, is a consent; another kind's must be good for nothing there.
     """
 
     name: str

@@ -99,12 +99,7 @@ class Rotation:
             return Refusal("conflict", f"{len(kept)} secrets are live already: wait, or drop them with grace_s 0")
         secrets = (Secret(fresh, now_ms), *kept)
         new = msgspec.structs.replace(old, secrets=secrets, revision=old.revision + 1, updated_at_ms=now_ms)
-        if not voids(old, new):
-            return new
-        moved = endpoint_state.apply(new, EndpointEvent.PROOF_VOID, now_ms=now_ms)
-        if isinstance(moved, endpoint_state.Refused):
-            return Refusal(moved.code, moved.message)
-        return msgspec.structs.replace(moved, proof=None)
+        return _unproved(new, now_ms) if voids(old, new) else new
 
     def _fresh(self, asked: Asked, dialect: Dialect, old: Endpoint) -> str | Refusal:
         if asked.secret is None:
@@ -118,6 +113,13 @@ class Rotation:
         if any(asked.secret == secret.value for secret in old.secrets):
             return refusal([Problem(("secret",), "is a secret of this endpoint already")])
         return asked.secret
+
+
+def _unproved(endpoint: Endpoint, now_ms: int) -> Endpoint | Refusal:
+    moved = endpoint_state.apply(endpoint, EndpointEvent.PROOF_VOID, now_ms=now_ms)
+    if isinstance(moved, endpoint_state.Refused):
+        return Refusal(moved.code, moved.message)
+    return msgspec.structs.replace(moved, proof=None)
 
 
 def still(secrets: tuple[Secret, ...], now_ms: int, until_ms: int) -> tuple[Secret, ...]:
