@@ -195,8 +195,6 @@ def test_every_problem_is_told_at_once_with_its_key(tmp_path):
     ("text", "key"),
     [
         ('[egress]\nproxy = "http://proxy:3128"', "egress.proxy"),
-        ("[callbacks]\nenabled = false", "callbacks.enabled"),
-        ('[callbacks]\nhosts = ["*.example"]', "callbacks.hosts"),
         ("[retention]\nmax_database_bytes = 1000000", "retention.max_database_bytes"),
     ],
 )

@@ -18,11 +18,13 @@ from ringback.config import Settings
 from ringback.core.egress import EgressPolicy, judge_address
 from ringback.core.events import EventLimits
 from ringback.core.model import Endpoint
+from ringback.core.names import Names
 from ringback.core.schedule import Limits
 from ringback.kit.clock import Chance, Clock
 from ringback.kit.log import get_logger, set_level
 from ringback.service.attempt import Attempts
 from ringback.service.backlog import BacklogLook
+from ringback.service.callbacks import CallbackRules, Callbacks, Rules
 from ringback.service.dispatch import Dispatch
 from ringback.service.endpoints import EndpointDefaults, Endpoints
 from ringback.service.intake import Intake
@@ -38,6 +40,7 @@ from ringback.service.stats import Stats
 from ringback.service.tokens import Tokens
 from ringback.service.verify import Us, Verify
 from ringback.store import tokens
+from ringback.store.callbacks import CallbackReads
 from ringback.store.database import Database
 from ringback.store.disk import usage
 from ringback.store.endpoints import EndpointReads
@@ -100,15 +103,16 @@ async def assemble(
     stack.push_async_callback(sender.stop)
     stored = await table.load_all()
     endpoints = _endpoints(settings, clock, chance, writer, guard.policy, sender, stored)
-    stats = Stats(writer)
-    stack.push_async_callback(stats.close)
-    dispatch, attempts = _dispatch(settings, clock, chance, writer, endpoints, reads, sender, stats, metrics=metrics)
-    janitor = _janitor(settings, clock, writer, endpoints, reads, dispatch, stored)
-    endpoints.on_change(dispatch.changed)
-    endpoints.on_change(janitor.changed)
+    stats = _stats(stack, writer)
+    callbacks = await _callbacks(settings, guard.policy, endpoints.names, CallbackReads(pool))
+    dispatch, attempts = _dispatch(
+        settings, clock, chance, writer, endpoints, callbacks, reads, sender, stats=stats, metrics=metrics
+    )
+    newest_ms = await reads.newest_ms()
+    janitor = _janitor(settings, clock, writer, endpoints, callbacks, reads, dispatch, stored, newest_ms=newest_ms)
     verify = _verify(settings, clock, chance, endpoints, sender)
     await dispatch.recover({lane: health.failing for lane, health in (await table.health()).items()})
-    intake = _intake(settings, clock, chance, writer, endpoints, dispatch, metrics)
+    intake = _intake(settings, clock, chance, writer, endpoints, callbacks, dispatch, metrics)
     spool = _spool(settings, clock, intake, KnownIds(pool))
     events = _events(settings, intake)
     deps = Deps(
@@ -118,6 +122,7 @@ async def assemble(
         writer=writer,
         intake=intake,
         dispatch=dispatch,
+        callbacks=callbacks,
         stats=stats,
         stats_reads=StatsReads(pool),
         disk=lambda: usage(Path(settings.daemon.state_dir)),
@@ -181,8 +186,33 @@ def _live(
         Live(("egress.",), egress),
         Live((*keys, "endpoint_defaults."), deliveries),
         Live(("retention.events_days", "retention.attempts_days"), lambda s: janitor.reconfigure(_keep(s))),
+        Live(("egress.", "callbacks.", "tenant."), lambda s: deps.callbacks.reconfigure(policy_of(s), _rules(s))),
         Live(("log.level",), lambda settings: set_level(settings.log.level)),
     )
+
+
+def _rules(settings: Settings) -> Rules:
+    """What a tenant doesn't say for itself is as for everybody."""
+    general = CallbackRules(settings.callbacks.enabled, settings.callbacks.hosts)
+    own = {name: tenant.callbacks for name, tenant in settings.tenant.items()}
+    return Rules(
+        general,
+        {
+            name: CallbackRules(
+                general.enabled if its.enabled is None else its.enabled,
+                general.hosts if its.hosts is None else its.hosts,
+            )
+            for name, its in own.items()
+        },
+    )
+
+
+async def _callbacks(settings: Settings, policy: EgressPolicy, names: Names, reads: CallbackReads) -> Callbacks:
+    """With the lanes that still owe something."""
+    callbacks = Callbacks(policy, _rules(settings), names)
+    for lane in await reads.owing():
+        callbacks.adopt(lane)
+    return callbacks
 
 
 def _defaults(settings: Settings) -> EndpointDefaults:
@@ -235,10 +265,11 @@ def _dispatch(
     chance: Chance,
     writer: Writer,
     endpoints: Endpoints,
+    callbacks: Callbacks,
     reads: QueueReads,
     sender: HttpSender,
-    stats: Stats,
     *,
+    stats: Stats,
     metrics: Metrics,
 ) -> tuple[Dispatch, Attempts]:
     delivery = settings.delivery
@@ -254,6 +285,7 @@ def _dispatch(
     dispatch = Dispatch(
         limits=_limits(settings),
         endpoints=endpoints,
+        callbacks=callbacks,
         reads=reads,
         writer=writer,
         attempts=attempts,
@@ -261,7 +293,21 @@ def _dispatch(
         note=stats.note,
         metrics=metrics,
     )
+    endpoints.on_change(dispatch.changed)
     return dispatch, attempts
+
+
+def _stats(stack: contextlib.AsyncExitStack, writer: Writer) -> Stats:
+    stats = Stats(writer)
+    stack.push_async_callback(stats.close)
+    return stats
+
+
+def _rotation(endpoints: Endpoints, clock: Clock, chance: Chance) -> Rotation:
+    rotation = Rotation(endpoints, clock, chance)
+    rotation.fill(endpoints)
+    endpoints.on_change(rotation.changed)
+    return rotation
 
 
 def _intake(
@@ -270,6 +316,7 @@ def _intake(
     chance: Chance,
     writer: Writer,
     endpoints: Endpoints,
+    callbacks: Callbacks,
     dispatch: Dispatch,
     metrics: Metrics,
 ) -> Intake:
@@ -277,18 +324,12 @@ def _intake(
         matches=endpoints,
         writer=writer,
         dispatch=dispatch,
+        callbacks=callbacks,
         clock=clock,
         chance=chance,
         limits=EventLimits(max_event_bytes=settings.ingest.max_event_bytes),
         metrics=metrics,
     )
-
-
-def _rotation(endpoints: Endpoints, clock: Clock, chance: Chance) -> Rotation:
-    rotation = Rotation(endpoints, clock, chance)
-    rotation.fill(endpoints)
-    endpoints.on_change(rotation.changed)
-    return rotation
 
 
 def _verify(settings: Settings, clock: Clock, chance: Chance, endpoints: Endpoints, sender: HttpSender) -> Verify:
@@ -312,11 +353,14 @@ def _janitor(
     clock: Clock,
     writer: Writer,
     endpoints: Endpoints,
+    callbacks: Callbacks,
     reads: QueueReads,
     dispatch: Dispatch,
     stored: Sequence[Endpoint],
+    *,
+    newest_ms: int | None,
 ) -> Janitor:
-    return Janitor(
+    janitor = Janitor(
         board=dispatch.board,
         endpoints=endpoints,
         reads=reads,
@@ -327,7 +371,11 @@ def _janitor(
         kick=dispatch.kick,
         deleted=[e.lane for e in stored if e.deleted_at_ms is not None],
         metrics=dispatch.metrics,
+        newest_ms=newest_ms,
+        stand_in=callbacks.stand_in,
     )
+    endpoints.on_change(janitor.changed)
+    return janitor
 
 
 def _spool(settings: Settings, clock: Clock, intake: Intake, known: KnownIds) -> Spool | None:

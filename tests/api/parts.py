@@ -26,6 +26,7 @@ from ringback.core.model import AttemptInfo, AttemptRecord, Outcome, OutcomeKind
 from ringback.kit.clock import SystemChance, SystemClock
 from ringback.kit.wake import run_turns
 from ringback.service.backlog import BacklogLook
+from ringback.service.callbacks import Callbacks
 from ringback.service.endpoints import EndpointDefaults, Endpoints
 from ringback.service.intake import Intake
 from ringback.service.janitor import DAY_MS, Keep
@@ -131,10 +132,12 @@ class Parts:
         self.endpoints = self._endpoints(clock, chance)
         self.endpoints.fill(await EndpointReads(reader).load_all())
         limits = EventLimits(max_event_bytes=MAX_EVENT_BYTES)
+        self.callbacks = Callbacks(parse_policy(False, ["127.0.0.0/8"], []))
         self.intake = Intake(
             matches=self.endpoints,
             writer=self.writer,
             dispatch=self.flights,
+            callbacks=self.callbacks,
             clock=clock,
             chance=chance,
             limits=limits,
@@ -149,6 +152,7 @@ class Parts:
             writer=self.writer,
             intake=self.intake,
             dispatch=self.flights,
+            callbacks=self.callbacks,
             tokens=Tokens(self.writer, clock, chance),
             verify=verify,
             maintenance=maintenance,
@@ -166,6 +170,9 @@ class Parts:
             max_event_bytes=MAX_EVENT_BYTES,
             divert_to=self.divert_to,
         )
+        await self._listen()
+
+    async def _listen(self) -> None:
         await self._stack.enter_async_context(serve(self.deps, bind_unix(self.control, 0o600)))
         tcp = bind_tcp("127.0.0.1", 0)
         self.port = tcp.getsockname()[1]

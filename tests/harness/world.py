@@ -14,14 +14,16 @@ from ringback.core.events import EventLimits
 from ringback.core.model import Outcome, OutcomeKind, Peer
 from ringback.core.schedule import Limits
 from ringback.service.attempt import Attempts
+from ringback.service.callbacks import Callbacks
 from ringback.service.dispatch import Dispatch
 from ringback.service.endpoints import EndpointDefaults, Endpoints
 from ringback.service.intake import Intake
 from ringback.service.janitor import DAY_MS, Janitor, Keep
 from ringback.service.verify import Us, Verify
+from ringback.store.callbacks import CallbackReads
 from ringback.store.database import open_state
-from ringback.store.ops import Task
 from ringback.store.endpoints import EndpointReads
+from ringback.store.ops import Task
 from ringback.store.queue import QueueReads
 from ringback.store.reader import DISPATCH_TIMEOUT_S, Reader
 from ringback.store.writer import Writer
@@ -135,12 +137,14 @@ class World:
         )
         stored = await self.table.load_all()
         self.endpoints.fill(stored)
+        await self.start_callbacks()
         attempts = Attempts(
             sender=self.network, clock=clock, chance=self.chance, connect_timeout_s=5, max_response_bytes=65536
         )
         self.dispatch = Dispatch(
             limits=self.limits,
             endpoints=self.endpoints,
+            callbacks=self.callbacks,
             reads=self.reads,
             writer=self.writer,
             attempts=attempts,
@@ -156,6 +160,8 @@ class World:
             in_flight=self.dispatch.in_flight,
             kick=self.dispatch.kick,
             deleted=[e.lane for e in stored if e.deleted_at_ms is not None],
+            newest_ms=await self.reads.newest_ms(),
+            stand_in=self.callbacks.stand_in,
         )
         self.endpoints.on_change(self.dispatch.changed)
         self.endpoints.on_change(self.janitor.changed)
@@ -164,14 +170,15 @@ class World:
         self.endpoints.on_change(self.verify.changed)
         await self.dispatch.recover({lane: h.failing for lane, h in (await self.table.health()).items()})
         self.intake = Intake(
-            matches=self.endpoints,
-            writer=self.writer,
-            dispatch=self.dispatch,
-            clock=clock,
-            chance=self.chance,
-            limits=EventLimits(),
-        )
+            matches=self.endpoints, writer=self.writer, dispatch=self.dispatch, callbacks=self.callbacks,
+            clock=clock, chance=self.chance, limits=EventLimits(),
+        )  # fmt: skip
         return self
+
+    async def start_callbacks(self):
+        self.callbacks = Callbacks(parse_policy(allow_http=False, allow_networks=[], deny_networks=[]))
+        for lane in await CallbackReads(self.reader).owing():
+            self.callbacks.adopt(lane)
 
     def emit(self, line):
         """Hand a line in; its answer joins ``answers``."""

@@ -6,8 +6,10 @@ import sqlite3
 
 from tests.harness.world import FakeClock
 
+from ringback.core.egress import EgressPolicy
 from ringback.core.events import EventLimits
 from ringback.kit.clock import SystemChance
+from ringback.service.callbacks import Callbacks
 from ringback.service.intake import Intake
 from ringback.service.spool import Spool
 from ringback.store.database import open_state
@@ -42,6 +44,7 @@ class Life:
             matches=self,
             writer=self.writer,
             dispatch=self,
+            callbacks=Callbacks(EgressPolicy()),
             clock=self.clock,
             chance=SystemChance(),
             limits=EventLimits(),

@@ -187,7 +187,8 @@ def test_data_of_any_bytes_is_cut_apart_rightly(blobs):
     from ringback.store.queue import _cut, _Meta  # noqa: PLC0415 - the unit under test
 
     metas = [
-        _Meta(i, f"e{i}", "t", "a", 1, 2, "00" * 32, "", checksum(blob), len(blob)) for i, blob in enumerate(blobs)
+        _Meta(i, f"e{i}", "t", "a", 1, 2, "00" * 32, "", checksum(blob), len(blob), None)
+        for i, blob in enumerate(blobs)
     ]
     found = _cut(metas, b"".join(blobs))
     assert [(s.event.data, s.corrupt) for s in found] == [(blob, False) for blob in blobs]

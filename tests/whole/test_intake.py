@@ -30,7 +30,7 @@ BAD_LINES = [
     (b'{"type":"a","data":{},"expires_at":"soon"}', "invalid_event"),
     (b'{"type":"a","data":{},"colour":"red"}', "unknown_field"),
     (b'{"type":"a","data":{},"order_key":"k"}', "not_supported"),
-    (b'{"type":"a","data":{},"callback":{"url":"https://example.com"}}', "not_supported"),
+    (b'{"type":"a","data":{},"callback":{"url":"https://10.0.0.1/"}}', "forbidden"),
     (b'{"type":"a","data":{"t":"' + b"x" * 70_000 + b'"}}', "too_large"),
 ]
 

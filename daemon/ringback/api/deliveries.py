@@ -15,8 +15,9 @@ from ringback.api.reading import no_body, query
 from ringback.core.ids import parse_delivery_id
 from ringback.core.lifecycle import cancelled, reopened
 from ringback.core.model import DeliveryState, Transition
+from ringback.store.callbacks import CallbackLane
 from ringback.store.ops import Finish
-from ringback.store.views import DeliveryView
+from ringback.store.views import DeliveryRow, DeliveryView
 
 
 async def index(request: web.Request) -> web.Response:
@@ -55,8 +56,8 @@ async def _move(request: web.Request, transition: Transition, status: str) -> we
         return problem("conflict", "an attempt is in flight now; wait for its end")
     if transition.reopen and found.state is DeliveryState.PENDING:
         return problem("conflict", "the delivery is still owed: it will be tried anyway")
-    if transition.reopen and deps.endpoints.by_lane(lane) is None:
-        return problem("conflict", "its endpoint was deleted")
+    if transition.reopen and (why := _unreachable(deps, found)):
+        return problem("conflict", why)
     if not transition.reopen and found.state is not DeliveryState.PENDING:
         return problem("conflict", f"the delivery is {found.state.name.lower()} already")
     deps.dispatch.withhold(event, lane)  # else what waits in memory would be sent although it is cancelled
@@ -69,6 +70,14 @@ async def _move(request: web.Request, transition: Transition, status: str) -> we
     if not applied:
         return problem("conflict", "the delivery changed meanwhile; look at it again")
     return answer({"id": request.match_info["id"], "status": status}, 202)
+
+
+def _unreachable(deps: Deps, row: DeliveryRow) -> str | None:
+    """Why a delivery can't be owed again, in words; None if it can."""
+    if row.callback_origin is not None:
+        taken = deps.callbacks.adopt(CallbackLane(row.lane, row.tenant, row.callback_origin))
+        return None if taken else "too many callbacks' receivers are owed something; try again later"
+    return "its endpoint was deleted" if deps.endpoints.by_lane(row.lane) is None else None
 
 
 async def _find(deps: Deps, request: web.Request) -> DeliveryView:

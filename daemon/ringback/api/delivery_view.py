@@ -9,10 +9,11 @@ from typing import Any
 from ringback import dialects
 from ringback.api.deps import Deps
 from ringback.core.ids import delivery_id
-from ringback.core.model import DeliveryState, Endpoint
+from ringback.core.model import DeliveryState, Endpoint, Event
 from ringback.core.times import rfc3339
+from ringback.service.callbacks import receiver
 from ringback.service.rendering import shot_of
-from ringback.service.views import delivery_status, read_info, request_shown, response_shown
+from ringback.service.views import IN_FLIGHT, PENDING, delivery_status, read_info, request_shown, response_shown
 from ringback.store.views import AttemptView, DeliveryRow, DeliveryView, StoredEvent
 
 #: Bytes of rebuilt request bodies in one answer; attempts before that show no request.
@@ -21,7 +22,11 @@ MAX_REQUEST_BYTES = 8_388_608
 
 def status_of(deps: Deps, row: DeliveryRow) -> str:
     """The derived status."""
-    in_flight = row.state is DeliveryState.PENDING and deps.dispatch.is_in_flight(row.event, row.lane)
+    if row.state is not DeliveryState.PENDING:
+        return row.state.name.lower()
+    in_flight = deps.dispatch.is_in_flight(row.event, row.lane)
+    if row.callback_origin is not None:
+        return IN_FLIGHT if in_flight else PENDING  # nobody can hold it
     return delivery_status(row.state, deps.endpoints.by_lane(row.lane), in_flight=in_flight)
 
 
@@ -102,12 +107,19 @@ class _Attempts:
         if info is None or stored is None or stored.corrupt or self._left < len(stored.event.data):
             return None
         self._left -= len(stored.event.data)
-        if info.revision not in self._revisions:
-            self._revisions[info.revision] = await self._deps.revisions.revision(self._row.lane, info.revision)
-        endpoint = self._revisions[info.revision]
+        endpoint = await self._receiver(info.revision, stored.event)
         dialect = dialects.get(endpoint.dialect) if endpoint else None
         if endpoint is None or dialect is None:
             return None
         names, row = self._deps.endpoints.names, self._row
         shot = shot_of(names, dialect, endpoint, stored.event, row.accepted_at_ms, row.event)
         return request_shown(dialect, endpoint, shot, info, self._deps.divert_to, self._encoded)
+
+    async def _receiver(self, revision: int, event: Event) -> Endpoint | None:
+        """Who it was sent to, as it was then; a callback's receiver never changes."""
+        row = self._row
+        if row.callback_origin is not None:
+            return receiver(row.lane, row.tenant, event, event.callback) if event.callback else None
+        if revision not in self._revisions:
+            self._revisions[revision] = await self._deps.revisions.revision(row.lane, revision)
+        return self._revisions[revision]

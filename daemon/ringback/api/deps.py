@@ -12,6 +12,7 @@ from aiohttp import web
 from ringback.core.model import Event, Peer, Rejection
 from ringback.kit.clock import Chance, Clock
 from ringback.service.backlog import BacklogLook
+from ringback.service.callbacks import Callbacks
 from ringback.service.endpoints import Endpoints
 from ringback.service.lane_facts import NOTHING_KNOWN, LaneFacts
 from ringback.service.maintenance import Maintenance
@@ -93,6 +94,7 @@ class Deps:
     writer: Writer
     intake: TakesLines
     dispatch: HoldsFlights
+    callbacks: Callbacks
     tokens: Tokens
     rotation: Rotation
     stats: Stats

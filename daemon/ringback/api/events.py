@@ -13,7 +13,8 @@ from ringback.api.access import access_of, narrowed
 from ringback.api.deps import deps_of
 from ringback.api.problems import answer, problem
 from ringback.api.reading import DEFAULT_LIMIT, cursor_of, make_cursor, paging, query, text, time_ms
-from ringback.core.model import DEFAULT_TENANT, Event
+from ringback.core.model import DEFAULT_TENANT, Callback, Event
+from ringback.core.signing import mask_secret
 from ringback.core.times import rfc3339
 from ringback.store.codec import EventOpts
 from ringback.store.views import EventRow
@@ -51,6 +52,7 @@ async def show(request: web.Request) -> web.Response:
     shown = _view(stored.event, stored.accepted_at_ms, stored.opts)
     shown["size"] = len(stored.event.data)
     shown["corrupt"] = stored.corrupt
+    shown["callback"] = None if stored.event.callback is None else _callback(stored.event.callback)
     shown["data"] = None if stored.corrupt else msgspec.Raw(stored.event.data)
     shown["deliveries"] = {state.name.lower(): count for state, count in found.deliveries.items()}
     return answer(shown)
@@ -66,6 +68,17 @@ def _view(event: Event | EventRow, accepted_at_ms: int, opts: EventOpts) -> dict
         "deliver_after": _time(opts.deliver_after_ms),
         "expires_at": _time(opts.expires_at_ms),
         "source": opts.peer,
+    }
+
+
+def _callback(callback: Callback) -> dict[str, Any]:
+    """As it was given, the secret masked."""
+    return {
+        "url": callback.url,
+        "dialect": callback.dialect,
+        "method": callback.method,
+        "secret": mask_secret(callback.secret) if callback.secret else None,
+        "extra": msgspec.Raw(callback.extra or b"{}"),
     }
 
 

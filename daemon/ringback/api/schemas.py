@@ -9,6 +9,7 @@ Must not know: routes, how anything is answered.
 
 from typing import Any
 
+from ringback.core.callbacks import METHODS
 from ringback.core.events import MAX_TENANT_CHARS, MAX_TYPE_CHARS
 from ringback.core.model import EndpointStatus
 from ringback.service.endpoint_fields import EndpointFields
@@ -92,8 +93,20 @@ def _event() -> Schema:
     return {
         "type": "object",
         "description": "An event as a producer writes it",
-        "properties": {"type": type_, "data": {"type": "object"}, **words, **times},
+        "properties": {"type": type_, "data": {"type": "object"}, **words, **times, "callback": _asked()},
         "required": ["type", "data"],
+        "additionalProperties": False,
+    }
+
+
+def _asked() -> Schema:
+    extra = {"anyOf": [{"type": "object"}, {"type": "string"}], "description": "An object, or key:value,key:value"}
+    texts: dict[str, Any] = {name: {"type": "string"} for name in ("url", "dialect", "secret")}
+    return {
+        "type": "object",
+        "description": "A URL that gets this event besides the endpoints",
+        "properties": {**texts, "method": {"type": "string", "enum": list(METHODS)}, "extra": extra},
+        "required": ["url"],
         "additionalProperties": False,
     }
 
@@ -151,6 +164,7 @@ def _of_endpoints() -> dict[str, Schema]:
 def _of_events() -> dict[str, Schema]:
     event = {"id": "text", "tenant": "text", "type": "text", "created_at": "time", "accepted_at": "time"}
     event |= {"deliver_after": "time?", "expires_at": "time?", "source": "Source?", "size": "int"}
+    callback = {"url": "text", "dialect": "text", "method": "text?", "secret": "text?", "extra": "{any}"}
     return {
         "Event": _event(),
         "Accepted": _optional(
@@ -158,7 +172,10 @@ def _of_events() -> dict[str, Schema]:
         ),
         "EventRow": _object("An event without its data", **event),
         "EventPage": _page("EventRow"),
-        "EventShown": _object("An event", **event, corrupt="bool", data="any", deliveries="{int}"),
+        "EventShown": _object(
+            "An event", **event, corrupt="bool", callback="Callback?", data="any", deliveries="{int}"
+        ),
+        "Callback": _object("Where one delivery goes besides", **callback),
         "Source": _object("Who handed it in", via="text", uid="int?", gid="int?", pid="int?"),
     }
 

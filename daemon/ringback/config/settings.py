@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ringback import dialects
+from ringback.core.callbacks import check_host_pattern
 from ringback.core.names import check_aliases
 
 MAX_SOCKET_PATH_BYTES = 107  # sun_path holds 108 with its closing NUL
@@ -21,6 +22,7 @@ MAX_PATH_BYTES = 4095
 MAX_URL = 2048
 MAX_PUBLIC_URL = 256  # what is built on it must fit into urls, too
 MAX_LIST = 256
+MAX_TENANTS = 10_000  # with settings of their own
 NOT_YET = "not supported yet"
 
 
@@ -135,6 +137,12 @@ def _unbuilt_budget(size: int) -> int:
     return size
 
 
+def _host_pattern(pattern: str) -> str:
+    if problem := check_host_pattern(pattern):
+        raise ValueError(f"{pattern!r} {problem}")
+    return pattern
+
+
 def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
@@ -153,7 +161,9 @@ Nameservers = Annotated[
 ]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 Aliases = Annotated[dict[str, str], AfterValidator(_aliases)]
-Hosts = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Hosts = Annotated[
+    tuple[Annotated[str, AfterValidator(_host_pattern)], ...], BeforeValidator(_as_tuple), Field(max_length=MAX_LIST)
+]
 
 
 class Section(BaseModel):
@@ -249,10 +259,28 @@ class Egress(Section):
 
 
 class Callbacks(Section):
-    """Per-event callback URLs; not built yet, so only the defaults."""
+    """Per-event callback URLs: whether there are any, and to which hosts."""
 
     enabled: bool = True
     hosts: Hosts = ("*",)
+
+
+class TenantCallbacks(Section):
+    """The same for one tenant; None is what ``Callbacks`` says."""
+
+    enabled: bool | None = None
+    hosts: Hosts | None = None
+
+
+class Tenant(Section):
+    """What one tenant has of its own."""
+
+    callbacks: TenantCallbacks = TenantCallbacks()
+
+
+Tenants = Annotated[
+    dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")], Tenant], Field(max_length=MAX_TENANTS)
+]
 
 
 class Retention(Section):
@@ -283,3 +311,4 @@ class Settings(Section):
     retention: Retention = Retention()
     log: Log = Log()
     aliases: Aliases = {}
+    tenant: Tenants = {}

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ringback.config.declarations import Declaration, read_declarations
-from ringback.config.settings import NOT_YET, Callbacks, Delivery, Ingest, Settings
+from ringback.config.settings import Delivery, Ingest, Settings
 
 ETC_FILE = "/etc/ringback/ringback.toml"
 STATE, SPOOL = "/var/lib/ringback", "/var/spool/ringback"
@@ -57,14 +57,7 @@ def _cross_checks(merged: Toml) -> list[Problem]:
         problems.append(
             ("delivery.max_body_bytes_in_flight", f"must hold one event: ingest.max_event_bytes is {event}")
         )
-    for key, field in Callbacks.model_fields.items():
-        if _at(merged, f"callbacks.{key}") not in (None, field.default, _untuple(field.default)):
-            problems.append((f"callbacks.{key}", f"{NOT_YET}; leave it out"))
     return problems
-
-
-def _untuple(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def find_file(path: str | None, env: Mapping[str, str]) -> str | None:

@@ -13,7 +13,8 @@ from functools import lru_cache
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from ringback.core.model import DEFAULT_TENANT, OWN_TYPE_PREFIX, Event, Rejection
+from ringback.core.callbacks import parse_callback
+from ringback.core.model import DEFAULT_TENANT, OWN_TYPE_PREFIX, Callback, Event, Rejection
 from ringback.core.nesting import nests_deeper
 from ringback.core.times import parse_rfc3339
 
@@ -60,7 +61,7 @@ class _Members(msgspec.Struct, gc=False):
 
 
 _NAMES = _Members.__struct_fields__
-_NOT_BUILT = ("order_key", "callback")
+_NOT_BUILT = ("order_key",)
 #: What the digest covers besides type and data, in this order.
 _DIGESTED = ("created_at", "order_key", "deliver_after", "expires_at", "callback")
 
@@ -166,8 +167,16 @@ def _event(raws: dict[str, bytes], now_ms: int, fresh_id: str, own_tenant: str |
     expires = _time(raws, "expires_at") if "expires_at" in raws else None
     if after is not None and expires is not None and expires <= after:
         raise _Refused("invalid_event", "expires_at must be later than deliver_after", "expires_at")
+    callback = _callback(raws["callback"]) if "callback" in raws else None
     digest = _digest(type_, data, raws)
-    return Event(event_id, tenant, type_, data, created, digest, "id" in raws, after, expires)
+    return Event(event_id, tenant, type_, data, created, digest, "id" in raws, after, expires, callback)
+
+
+def _callback(raw: bytes) -> Callback:
+    judged = parse_callback(raw)
+    if isinstance(judged, Rejection):
+        raise _Refused(judged.code, judged.message, judged.field)
+    return judged
 
 
 def _invalid(field: str, wanted: str) -> _Refused:

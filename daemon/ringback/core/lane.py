@@ -96,6 +96,12 @@ class Lane:
         """Ids in memory that have not started."""
         return len(self.fresh) + len(self.timed)
 
+    @property
+    def drained(self) -> bool:
+        """Whether it owes nothing, here or in the table, as far as anybody was told."""
+        unread = self.overflowed or self.missed or self.timed_left or self.refilling is not None
+        return not (self.known or self.in_flight or unread) and self.next_timed_ms is None
+
     def rank(self) -> Rank:
         """The class this lane stands in now."""
         if self.suspect or self.window.failures:

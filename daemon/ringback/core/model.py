@@ -24,6 +24,20 @@ class Peer(msgspec.Struct, frozen=True, gc=False):
     pid: int | None = None
 
 
+class Callback(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A URL that gets one delivery of one event. ``method`` None is the dialect's own; ``secret`` "" is unsigned.
+
+    ``url`` is what is sent. ``extra`` is a JSON object whose values go out as they stand, or nothing. The store keeps
+    this as an array: append only.
+    """
+
+    url: str
+    dialect: str = "pulse"
+    method: str | None = None
+    secret: str = ""
+    extra: bytes = b""
+
+
 class Event(msgspec.Struct, frozen=True, gc=False):
     """What a producer emits. ``data`` is the exact slice of bytes the producer wrote; it is what is delivered.
 
@@ -40,6 +54,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     id_given: bool = True
     deliver_after_ms: int | None = None
     expires_at_ms: int | None = None
+    callback: Callback | None = None
 
 
 class Rejection(msgspec.Struct, frozen=True, gc=False):
@@ -112,7 +127,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     ``lane`` is the row number of the endpoint, the key of its queue. ``secrets`` are newest first.
     ``below`` is the status a pause returns to. ``revision`` counts changes that change what is sent (url, headers,
     options, secret). ``headers`` are sent as they stand. ``declared``: owned by a configuration file. ``proof`` is what
-    its handshake left.
+    its handshake left. An empty ``id`` stands in for a callback's receiver, which is no endpoint.
     """
 
     lane: int

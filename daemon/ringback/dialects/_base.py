@@ -157,7 +157,8 @@ class Dialect:
     ``shared``: the body depends on the event alone, so that all endpoints of this format can have the same bytes.
     ``encode(shot, secrets)``: the body. ``headers(shot, body, secrets, now_ms)``: complete but for Host and framing;
     secrets are the live values, newest first, ``()`` is unsigned; ``now_ms`` is when it is signed, wall clock.
-    ``method(shot)``; with GET nothing is sent but what ``target_url(url, shot, body)`` makes of the body.
+    ``extras``: whether the body has a callback's. ``method(shot)``; with GET nothing is sent but what
+    ``target_url(url, shot, body)`` makes of the body.
     ``check_secret(text, options)``: the problem in words. ``options``: its settings. ``words``: common type name to its
     own; ``aliases``: other names of a type. ``expresses(type_name)``: can it say this type, told in its own words;
     ``expresses_data(type_name, data, options)``: for formats where the data decides too, asked when an event is
@@ -180,6 +181,7 @@ class Dialect:
     secret_bytes: int = 32
     key_form: str = "text"
     method: Callable[[Shot], str] = post
+    extras: bool = False
     target_url: Callable[[str, Shot, bytes], str] = same_url
     options: tuple[Option, ...] = ()
     words: Mapping[str, str] = field(default_factory=dict)

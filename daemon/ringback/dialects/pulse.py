@@ -20,23 +20,12 @@ from urllib.parse import quote
 import msgspec
 
 from ringback.core import signing
+from ringback.core.callbacks import MAX_EXTRAS, METHODS, parse_extra
 from ringback.core.json_forms import compact_form
 from ringback.core.model import Event, RetryPolicy, Verdict
 from ringback.dialects._base import JSON, USER_AGENT, Dialect, Headers, Option, Options, Shot, Vector, check_text_secret
 
 ACCEPT = "application/json, text/plain, */*"
-METHODS = ("POST", "GET")
-MAX_EXTRAS = 64
-
-
-def parse_extra(text: str) -> dict[str, str] | None:
-    """``key:value,key:value`` as an object: split at commas, then at the first colon; None if an item has no colon.
-
-    Also None with an empty key, a key given twice, or more than ``MAX_EXTRAS`` items. The empty text is no extras.
-    """
-    items = [item.partition(":") for item in text.split(",")] if text else []
-    found = {key: value for key, colon, value in items if colon and key}
-    return found if len(found) == len(items) <= MAX_EXTRAS else None
 
 
 def _check_extra(text: str) -> str | None:
@@ -153,6 +142,7 @@ DIALECT = Dialect(
     encode=encode,
     headers=headers,
     method=method,
+    extras=True,
     target_url=target_url,
     check_secret=check_secret,
     key_form="none; text or whsec_ if you sign yourself",

@@ -22,7 +22,7 @@ def ended(item: Owed, body: Body, endpoint: Endpoint, result: Ended, *, applied:
     keys: dict[str, object] = {
         "event_id": body.event.id,
         "delivery_id": delivery_id(body.accepted_at_ms, item.event, item.lane),
-        "endpoint_id": endpoint.id,
+        "endpoint_id": endpoint.id or None,
         "tenant": endpoint.tenant,
         "attempt": item.attempts + 1,
         "elapsed_ms": record.elapsed_ms if record else 0,

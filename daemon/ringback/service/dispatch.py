@@ -21,11 +21,12 @@ from ringback.kit.log import get_logger
 from ringback.kit.wake import WakeUp
 from ringback.service import delivery_log
 from ringback.service.attempt import Attempts, Ended, corrupt, without_details
-from ringback.service.bodies import Bodies, Body, LoadsEvents
+from ringback.service.bodies import Bodies, Body, LoadsEvents, missing
+from ringback.service.callbacks import Callbacks
 from ringback.service.endpoints import Effective
+from ringback.service.health import Health
 from ringback.service.metrics import Metrics
 from ringback.service.refill import Refiller, RefillsLanes
-from ringback.store import endpoints as table
 from ringback.store.errors import QueryTimeout
 from ringback.store.ops import INTERNAL_ERROR, Failed, Finish
 from ringback.store.queue import Head
@@ -33,8 +34,8 @@ from ringback.store.writer import Writer
 
 #: Attempts started in one turn before the rest of the loop gets its chance.
 STARTS_A_TURN = 256
-#: Failures in a row after which a lane is remembered as unwell over a restart.
-UNWELL_AFTER = 3
+#: Seconds between looks for callback lanes that were drained by something else than an attempt.
+SWEEP_EVERY_S = 30.0
 #: Why an endpoint that answered 410 is disabled.
 GONE = "gone"
 
@@ -73,6 +74,7 @@ class Dispatch:
         *,
         limits: Limits,
         endpoints: KnowsEndpoints,
+        callbacks: Callbacks,
         reads: QueueReads,
         writer: Writer,
         attempts: Attempts,
@@ -85,6 +87,8 @@ class Dispatch:
         self.board = Board(limits)
         self.refiller = Refiller(self.board, reads, clock, self.wake, self._read_ahead)
         self._endpoints = endpoints
+        self._callbacks = callbacks
+        self._sweep_at_s = 0.0
         self._reads = reads
         self._writer = writer
         self._attempts = attempts
@@ -95,7 +99,7 @@ class Dispatch:
         self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._unsettled: set[tuple[int, int]] = set()
         self._helpers: set[asyncio.Task[object]] = set()
-        self._health: dict[int, bool] = {}
+        self._health = Health(writer, clock)
         self._bug: BaseException | None = None
         self._stopping = False
 
@@ -103,7 +107,7 @@ class Dispatch:
 
     async def recover(self, health: dict[int, bool]) -> None:
         """Find every lane that owes something. ``health``: lanes once heard from, and whether they were failing."""
-        self._health = dict(health)
+        self._health.recover(health)
         for head in await self._reads.heads():
             lane = self._lane_of(head.lane)
             if lane is not None:
@@ -132,8 +136,8 @@ class Dispatch:
         self._nudge()
 
     def changed(self, number: int) -> None:
-        """An endpoint was made, changed, paused, resumed or deleted."""
-        endpoint = self._endpoints.by_lane(number)
+        """An endpoint was made, changed, paused, resumed or deleted; or callbacks are held, or let go."""
+        endpoint = self._receiver(number)
         lane = self.board.lanes.get(number)
         if endpoint is None:
             if lane is not None:
@@ -174,6 +178,10 @@ class Dispatch:
     def limit(self, limits: Limits) -> None:
         """Start by these limits from here on; what is in flight beyond them ends by itself."""
         self.board.limits = limits
+        for number in self._callbacks.lanes:
+            endpoint = self._callbacks.stand_in(number)
+            if endpoint is not None and number in self.board.lanes:
+                self._lane(endpoint)
         self._nudge()
 
     # -- what others ask ---------------------------------------------------------------------------------------------
@@ -201,6 +209,10 @@ class Dispatch:
             return None
         starts: list[tuple[Started, Body | None]] = []
         now_s = self._clock.monotonic()
+        if now_s >= self._sweep_at_s:
+            self._sweep_at_s = now_s + SWEEP_EVERY_S
+            for number in list(self._callbacks.lanes):
+                self._retire(number)
         while len(starts) < STARTS_A_TURN and (started := self.board.start(now_s)) is not None:
             starts.append((started, self._bodies.take(started.item.event)))
         missing = [started.item.event for started, body in starts if body is None]
@@ -246,11 +258,11 @@ class Dispatch:
         self, started: Started, body: Body | None, load: "asyncio.Future[dict[int, Body]] | None"
     ) -> None:
         item = started.item
-        endpoint = self._endpoints.by_lane(item.lane)
+        endpoint = self._receiver(item.lane, body)
         ended: Ended | None = None
         if body is None and load is not None:
             body = await self._loaded(item, load)
-            endpoint = self._endpoints.by_lane(item.lane)
+            endpoint = self._receiver(item.lane, body)
         if endpoint is not None and endpoint.status is not EndpointStatus.ACTIVE:
             endpoint = None  # it changed since its turn was given; nothing unproved or paused gets anything
         if body is not None and endpoint is not None:
@@ -263,11 +275,18 @@ class Dispatch:
             self.refiller.wake.wake()
         else:
             if ended.verdict is Verdict.DISABLE:
-                self.board.close(started.lane)
-                self._help(self._endpoints.disable(item.lane, GONE))
+                self._gone(started.lane, endpoint)
             self._record(started, body, endpoint, ended)
-            self._note_health(started.lane)
+            if endpoint.id:
+                self._health.note(started.lane)  # of a callback's origin nobody is told after a restart
         self.wake.wake()
+
+    def _gone(self, lane: Lane, endpoint: Endpoint) -> None:
+        """It answered 410: nothing more goes there, unless the answer came from a url it no longer has."""
+        now = self._endpoints.by_lane(lane.number)
+        if now is not None and now.url == endpoint.url:
+            self.board.close(lane)
+            self._help(self._endpoints.disable(lane.number, GONE))
 
     async def _loaded(self, item: Owed, load: "asyncio.Future[dict[int, Body]]") -> Body | None:
         """The event from the table; None if it couldn't be read now: the delivery stays owed and comes again."""
@@ -278,9 +297,11 @@ class Dispatch:
             return None
         except asyncio.CancelledError:
             return None  # stopping: nothing was sent
-        if item.event not in bodies:
+        body = bodies.get(item.event)
+        if body is None:
             _log.error("delivery.event_missing", event_seq=item.event, lane=item.lane)
-        return bodies.get(item.event)
+            return missing(item.event)
+        return body
 
     async def _make(self, item: Owed, body: Body, endpoint: Endpoint) -> Ended:
         now_ms = self._clock.now_ms()
@@ -315,8 +336,10 @@ class Dispatch:
                 self.board.look_again(started.lane)
             if result is True:
                 self.metrics.attempted(item, body.accepted_at_ms, ended)
-            self._note(item.lane, ended)
+            if endpoint.id:
+                self._note(item.lane, ended)
             delivery_log.ended(item, body, endpoint, ended, applied=result is True)
+            self._retire(item.lane)
 
         self._writer.submit(op, recorded)
 
@@ -335,33 +358,31 @@ class Dispatch:
         lane = self.board.lanes.get(number)
         if lane is not None:
             return lane
-        endpoint = self._endpoints.by_lane(number)
+        endpoint = self._receiver(number)
         return None if endpoint is None else self._lane(endpoint)
+
+    def _receiver(self, number: int, body: Body | None = None) -> Endpoint | None:
+        """Who stands behind a lane: an endpoint, or the receiver of this event's callback."""
+        return self._endpoints.by_lane(number) or self._callbacks.stand_in(number, body.event if body else None)
+
+    def _retire(self, number: int) -> None:
+        """Forget a callback's lane that is drained; an endpoint's stays."""
+        if number in self._callbacks.lanes:
+            lane = self.board.lanes.get(number)
+            if lane is None or lane.drained:
+                self._callbacks.release(number)
+                if lane is not None:
+                    self.board.drop(lane)
 
     def _lane(self, endpoint: Endpoint) -> Lane:
         made = endpoint.lane not in self.board.lanes
         effective = self._endpoints.effective(endpoint)
         lane = self.board.lane(endpoint.lane, endpoint.tenant, effective.concurrency, effective.rates)
         if made:
-            failing = self._health.get(endpoint.lane)
-            if failing is not None:
-                lane.window = Window(failures=UNWELL_AFTER if failing else 0, proved=True)
+            lane.window = self._health.window(endpoint.lane) or lane.window
             if endpoint.status is not EndpointStatus.ACTIVE:
                 self.board.close(lane)
         return lane
-
-    def _note_health(self, lane: Lane) -> None:
-        """Write down that an endpoint fell ill or got well; single failures aren't worth a row."""
-        window = lane.window
-        if window.failures >= UNWELL_AFTER:
-            failing = True
-        elif window.proved and not window.failures:
-            failing = False
-        else:
-            return
-        if self._health.get(lane.number) is not failing:
-            self._health[lane.number] = failing
-            self._writer.submit(table.set_health(lane.number, failing, self._clock.now_ms()), lambda _: None)
 
     def _help(self, work: Awaitable[object]) -> None:
         """Run something beside the attempts; a bug in it ends the loop like one of theirs."""

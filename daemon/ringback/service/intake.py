@@ -14,6 +14,7 @@ from ringback.core.events import EventLimits, encode_error, encode_ok, parse_lin
 from ringback.core.model import Event, Peer, Rejection
 from ringback.kit.clock import Chance, Clock
 from ringback.kit.log import get_logger
+from ringback.service.callbacks import Callbacks
 from ringback.service.metrics import Metrics
 from ringback.store.ops import Accepted, AcceptEvent, Conflict, Failed
 from ringback.store.writer import Writer
@@ -53,6 +54,7 @@ class Intake:
         matches: Matches,
         writer: Writer,
         dispatch: Accepts,
+        callbacks: Callbacks,
         clock: Clock,
         chance: Chance,
         limits: EventLimits,
@@ -61,6 +63,7 @@ class Intake:
         self._matches = matches
         self._writer = writer
         self._dispatch = dispatch
+        self._callbacks = callbacks
         self._clock = clock
         self._chance = chance
         self._limits = limits
@@ -88,7 +91,9 @@ class Intake:
         ``tenant``: the only one the producer may speak for; its event's where it names none.
         """
         if self._closed:
-            answer(self.refuse("shutting_down", "the daemon is stopping: send this event again, with the same id"))
+            answer(
+                self.refuse("shutting_down", "the daemon is stopping: send this event again, with the same id", peer)
+            )
             return
         now_ms = self._clock.now_ms()
         event = parse_line(line, self._limits, now_ms, self._chance.new_id(), tenant)
@@ -97,7 +102,11 @@ class Intake:
             answer(encode_error(event))
             return
         lanes = self._matches.match(event.tenant, event.type, event.data)
-        op = AcceptEvent(event, lanes, now_ms, peer)
+        op = self._operation(event, lanes, now_ms, peer)
+        if isinstance(op, Rejection):
+            self._rejected(op, peer, event)
+            answer(encode_error(op))
+            return
         self._writer.submit(op, lambda result: self._committed(op, result, answer))
         self._feel_pressure()
 
@@ -118,15 +127,33 @@ class Intake:
         if self._closed:
             done(Rejection("shutting_down", "the daemon is stopping"))
             return
-        op = AcceptEvent(event, lanes, now_ms, peer)
+        op = self._operation(event, lanes, now_ms, peer)
+        if isinstance(op, Rejection):
+            self._rejected(op, peer, event)
+            done(op)
+            return
         self._writer.submit(op, lambda result: self._settle(op, result, done))
         self._feel_pressure()
+
+    def refusal(self, event: Event) -> Rejection | None:
+        """Why an event that was parsed already would be refused for its callback; None if it wouldn't."""
+        judged = None if event.callback is None else self._callbacks.judge(event, event.callback)
+        return judged if isinstance(judged, Rejection) else None
 
     def refuse(self, code: str, message: str, peer: Peer | None = None) -> bytes:
         """The answer line of a refusal that a transport makes itself."""
         rejection = Rejection(code, message)
         self._rejected(rejection, peer)
         return encode_error(rejection)
+
+    def _operation(self, event: Event, lanes: tuple[int, ...], now_ms: int, peer: Peer) -> AcceptEvent | Rejection:
+        """What the writer is asked; with a callback that may be called, a place in its lane is taken."""
+        if event.callback is None:
+            return AcceptEvent(event, lanes, now_ms, peer)
+        origin = self._callbacks.judge(event, event.callback)
+        if isinstance(origin, Rejection):
+            return origin
+        return AcceptEvent(event, lanes, now_ms, peer, self._callbacks.reserve(event.tenant, origin))
 
     def _committed(self, op: AcceptEvent, result: object, answer: Callable[[bytes], None]) -> None:
         def told(outcome: Accepted | Rejection) -> None:
@@ -141,12 +168,16 @@ class Intake:
         """The producer is told first, the dispatcher second."""
         if self._pressed:
             self._feel_relief()
-        event = op.event
+        event, lanes = op.event, op.lanes
+        if op.callback_origin is not None:
+            number = result.callback_lane if isinstance(result, Accepted) else None
+            self._callbacks.written(event.tenant, op.callback_origin, number)
+            lanes = lanes if number is None else (*lanes, number)
         if isinstance(result, Accepted):
             done(result)
             if not result.duplicate:
                 self._metrics.events_accepted += 1
-                self._dispatch.accepted(result.seq, event, op.lanes, op.accepted_at_ms)
+                self._dispatch.accepted(result.seq, event, lanes, op.accepted_at_ms)
                 _log.debug(
                     "event.accepted",
                     event_id=event.id,

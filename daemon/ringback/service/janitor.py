@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from ringback.core import retry
+from ringback.core import clock_steps, retry
 from ringback.core.lifecycle import expired
 from ringback.core.model import DeliveryState, Endpoint, Owed
 from ringback.core.schedule import Board
@@ -85,6 +85,8 @@ class Janitor:
         in_flight: Callable[[], frozenset[tuple[int, int]]],
         kick: Callable[[int], None],
         deleted: Iterable[int] = (),
+        newest_ms: int | None = None,
+        stand_in: Callable[[int], Endpoint | None] = lambda _lane: None,
         metrics: Metrics | None = None,
     ) -> None:
         self._board = board
@@ -95,9 +97,11 @@ class Janitor:
         self._keep = keep
         self._in_flight = in_flight
         self._kick = kick
+        self._stand_in = stand_in
         self._deleted = set(deleted)
         self._metrics = metrics or Metrics()
         self._prune_at_s = 0.0
+        self._trust = clock_steps.begin(clock.now_ms(), clock.monotonic(), newest_ms)
         self._unstick_at_s: dict[int, float] = {}  # only lanes of the board, by monotonic seconds
 
     @property
@@ -116,9 +120,15 @@ class Janitor:
 
     async def turn(self, now_ms: int) -> float | None:
         """One step of each chore; seconds until the next."""
+        now_s = self._clock.monotonic()
+        self._trust, stepped_ms = clock_steps.look(self._trust, now_ms, now_s)
+        if stepped_ms:
+            _log.warning("clock.stepped", by_ms=stepped_ms)
         try:
-            busy = await self._expire(now_ms) | await self._cancel() | await self._unstick(now_ms)
-            if self._clock.monotonic() >= self._prune_at_s:
+            busy = await self._expire(now_ms) | await self._cancel()
+            if now_s < self._trust.reach_until_s:
+                busy |= await self._unstick(now_ms)
+            if now_s >= max(self._prune_at_s, self._trust.prune_from_s):
                 if await self._prune(now_ms):
                     busy = True
                 else:
@@ -158,13 +168,13 @@ class Janitor:
         return busy
 
     async def _unstick(self, now_ms: int) -> bool:
-        """Retries due further off than their policy could ever say: the clock was wrong when they were written."""
+        """After the clock was set back: retries due further off than their policy could ever say become due."""
         lanes, now_s = self._board.lanes, self._clock.monotonic()
         self._unstick_at_s = {n: at_s for n, at_s in self._unstick_at_s.items() if at_s > now_s and n in lanes}
         for lane in [lane for lane in lanes.values() if lane.next_timed_ms is not None]:
             if lane.number in self._unstick_at_s:
                 continue
-            endpoint = self._endpoints.by_lane(lane.number)
+            endpoint = self._endpoints.by_lane(lane.number) or self._stand_in(lane.number)
             if endpoint is None or lane.next_timed_ms is None:
                 continue
             policy = self._endpoints.effective(endpoint).retry
@@ -173,7 +183,7 @@ class Janitor:
                 continue
             moved = await self._writer.run(queue.clamp_timed(lane.number, horizon_ms + SLACK_MS, horizon_ms, STEP_ROWS))
             if moved:
-                _log.warning("clock.stepped", lane=lane.number, rows=moved)
+                _log.warning("delivery.due_again", lane=lane.number, rows=moved)
                 self._kick(lane.number)
                 return True
             self._unstick_at_s[lane.number] = now_s + UNSTICK_EVERY_S

@@ -11,6 +11,7 @@ import hashlib
 import msgspec
 
 from ringback import dialects
+from ringback.core.callbacks import extras_of
 from ringback.core.model import Endpoint, Event
 from ringback.core.names import Names
 from ringback.core.signing import live
@@ -45,7 +46,10 @@ class Rendered(msgspec.Struct, frozen=True):
 def shot_of(names: Names, dialect: Dialect, endpoint: Endpoint, event: Event, accepted_at_ms: int, seq: int) -> Shot:
     """The event as one delivery of it, to this endpoint, is told to the dialect."""
     type_name = names.own(dialect.name, event.type)
-    return Shot(event, type_name, accepted_at_ms, seq, endpoint.lane, endpoint.options)
+    asked = event.callback if not endpoint.id else None
+    if asked is None:
+        return Shot(event, type_name, accepted_at_ms, seq, endpoint.lane, endpoint.options)
+    return Shot(event, type_name, accepted_at_ms, seq, endpoint.lane, {}, extras_of(asked), asked.method)
 
 
 def body_of(dialect: Dialect, shot: Shot, secrets: tuple[str, ...], encoded: dict[str, bytes]) -> bytes:

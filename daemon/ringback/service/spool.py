@@ -193,6 +193,8 @@ class Spool:
                 self._held.pop(found.identity, None)
             elif judged.bad:
                 bad.append(_Bad(found, judged.bad))
+            elif refused := self._committing.refusals(judged):
+                bad.append(_Bad(found, refused))
             else:
                 good.append(_Good(found, judged))
         try:

@@ -52,6 +52,11 @@ class SpoolCommit:
         self._stopping = True
         self._relieved.set()
 
+    def refusals(self, judged: Judged) -> list[BadLine]:
+        """The lines whose callback may not be called or can't be made."""
+        found = ((number, self._intake.refusal(event)) for number, event in judged.events if event.callback)
+        return [bad_line(number, rejection) for number, rejection in found if rejection is not None]
+
     async def commit(self, files: Sequence[tuple[Peer, Judged]]) -> list[Settled]:
         """Hand the files' events in; one answer for each file, in order."""
         work = [(event, peer) for peer, judged in files for _, event in judged.events]

@@ -7,7 +7,7 @@ import zlib
 
 import msgspec
 
-from ringback.core.model import Endpoint, Event, Peer
+from ringback.core.model import Callback, Endpoint, Event, Peer
 
 
 class EventOpts(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -30,6 +30,7 @@ NO_OPTS = EventOpts()
 
 _encoder = msgspec.msgpack.Encoder()
 _opts_decoder = msgspec.msgpack.Decoder(EventOpts)
+_callback_decoder = msgspec.msgpack.Decoder(Callback)
 _spec_encoder = msgspec.json.Encoder()
 _spec_decoder = msgspec.json.Decoder(Endpoint)
 
@@ -48,6 +49,16 @@ def encode_opts(event: Event, peer: Peer | None) -> bytes | None:
 def decode_opts(column: bytes | None) -> EventOpts:
     """The reverse of ``encode_opts``."""
     return NO_OPTS if column is None else _opts_decoder.decode(column)
+
+
+def encode_callback(callback: Callback) -> bytes:
+    """A callback as its column."""
+    return _encoder.encode(callback)
+
+
+def decode_callback(column: bytes) -> Callback:
+    """The reverse of ``encode_callback``."""
+    return _callback_decoder.decode(column)
 
 
 def encode_spec(endpoint: Endpoint) -> bytes:

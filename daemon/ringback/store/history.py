@@ -77,7 +77,8 @@ _OF_LANE = (
 )
 _DELIVERY_COLUMNS = (
     "SELECT d.event, d.lane, d.state, d.run, d.attempts, d.due_ms, d.started_ms, d.elapsed_ms, d.status, d.outcome,"
-    " d.error, e.id, t.name, e.type, e.created_ms, e.accepted_ms"
+    " d.error, e.id, t.name, e.type, e.created_ms, e.accepted_ms,"
+    " (SELECT l.origin FROM callback_lane l WHERE l.lane = d.lane)"
 )
 _DELIVERIES = (
     _DELIVERY_COLUMNS + " FROM ({keys}) AS k CROSS JOIN delivery d ON d.event = k.event AND d.lane = k.lane"

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from ringback.core.model import Phase
-from ringback.store import codec
+from ringback.store import callbacks, codec
 from ringback.store.ops import Accepted, AcceptEvent, Conflict
 from ringback.store.rows import Statement
 
@@ -127,11 +127,13 @@ def accept(db: sqlite3.Connection, numbers: Numbers, ops: Sequence[AcceptEvent])
     if _insert_events(db, firsts, seqs) != len(firsts):
         stored = _find_stored(db, seqs)
     fresh = [(seqs[key], op) for key, op in firsts.items() if key not in stored]
+    called: dict[int, int] = {}
     if fresh:
         numbers.used(fresh[-1][0])
-        _insert_rest(db, fresh)
+        called = callbacks.store(db, tenants, fresh)
+        _insert_rest(db, fresh, called)
     return [
-        _judge(op, stored[key]) if key in stored else _answer(op, firsts[key], seqs[key])
+        _judge(op, stored[key]) if key in stored else _answer(op, firsts[key], seqs[key], called)
         for key, op in zip(keys, ops, strict=True)
     ]
 
@@ -156,14 +158,16 @@ def _find_stored(db: sqlite3.Connection, seqs: dict[_Key, int]) -> dict[_Key, _S
     }
 
 
-def _insert_rest(db: sqlite3.Connection, fresh: list[tuple[int, AcceptEvent]]) -> None:
+def _insert_rest(db: sqlite3.Connection, fresh: list[tuple[int, AcceptEvent]], called: dict[int, int]) -> None:
+    """``called``: the callback's lane, by the number of its event."""
     payloads, deliveries, owed = [], [], []
     for seq, op in fresh:
         event = op.event
         payloads.append((seq, 0, codec.checksum(event.data), event.data))
-        if not op.lanes:
+        numbers = (*op.lanes, called[seq]) if seq in called else op.lanes
+        if not numbers:
             continue
-        lanes = _json.encode(op.lanes).decode()
+        lanes = _json.encode(numbers).decode()
         # A fresh row has no due time at all, so that a stepped clock can't stall it.
         phase, due_ms = (
             (int(Phase.FRESH), 0) if event.deliver_after_ms is None else (int(Phase.TIMED), event.deliver_after_ms)
@@ -182,10 +186,10 @@ def _judge(op: AcceptEvent, stored: _Stored) -> Accepted | Conflict:
     return Accepted(stored.seq, stored.deliveries, duplicate=True)
 
 
-def _answer(op: AcceptEvent, first: AcceptEvent, seq: int) -> Accepted | Conflict:
+def _answer(op: AcceptEvent, first: AcceptEvent, seq: int, called: dict[int, int]) -> Accepted | Conflict:
     """The answer for an id that is new with this batch, where ``first`` brought it."""
     if op is first:
-        return Accepted(seq, len(op.lanes))
+        return Accepted(seq, op.deliveries, callback_lane=called.get(seq) if called else None)
     if op.event.digest != first.event.digest:
         return Conflict()
-    return Accepted(seq, len(first.lanes), duplicate=True)
+    return Accepted(seq, first.deliveries, duplicate=True)

@@ -29,20 +29,33 @@ ROW_OVERHEAD_BYTES = 256
 
 
 class AcceptEvent(msgspec.Struct, frozen=True, gc=False):
-    """Store an event and one delivery for each lane, or recognise it. Answer: ``Accepted`` or ``Conflict``."""
+    """Store an event and one delivery for each lane, or recognise it. Answer: ``Accepted`` or ``Conflict``.
+
+    ``callback_origin``: whose lane gets the delivery to the event's callback besides; None if it has none.
+    """
 
     event: Event
     lanes: tuple[int, ...]
     accepted_at_ms: int
     peer: Peer | None = None
+    callback_origin: str | None = None
+
+    @property
+    def deliveries(self) -> int:
+        """How many deliveries it makes."""
+        return len(self.lanes) + (self.callback_origin is not None)
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
-    """The event is on disk under ``seq``. ``duplicate``: it already was, with ``deliveries`` obligations."""
+    """The event is on disk under ``seq``. ``duplicate``: it already was, with ``deliveries`` obligations.
+
+    ``callback_lane``: the lane of the delivery to its callback, which this batch made.
+    """
 
     seq: int
     deliveries: int
     duplicate: bool = False
+    callback_lane: int | None = None
 
 
 class Conflict(msgspec.Struct, frozen=True, gc=False):
@@ -89,14 +102,15 @@ Done = Callable[[Any], None]
 def rows_of(op: Op) -> int:
     """How many rows the operation weighs in a batch."""
     if isinstance(op, AcceptEvent):
-        return 1 + len(op.lanes)
+        return 1 + op.deliveries
     return op.rows if isinstance(op, Task) else 1
 
 
 def bytes_of(op: Op) -> int:
     """About how many bytes the operation holds in memory and writes."""
     if isinstance(op, AcceptEvent):
-        return len(op.event.data) + ROW_OVERHEAD_BYTES * (1 + len(op.lanes))
+        asked = op.event.callback
+        return len(op.event.data) + (len(asked.extra) if asked else 0) + ROW_OVERHEAD_BYTES * (1 + op.deliveries)
     if isinstance(op, Finish) and op.attempt is not None:
         return len(op.attempt.info) + len(op.attempt.full_body or b"") + ROW_OVERHEAD_BYTES
     return ROW_OVERHEAD_BYTES

@@ -50,7 +50,9 @@ _NEXT = "(SELECT min(due_ms) FROM owed WHERE lane = ?{lane} AND phase = 1 AND du
 # All data in one blob, cut apart by the lengths: one step for the statement, however many events.
 _LOAD = (
     "SELECT json_group_array(json_array(e.seq, e.id, t.name, e.type, e.created_ms, e.accepted_ms, hex(e.digest),"
-    " hex(e.opts), p.crc, length(p.data))), CAST(group_concat(CAST(p.data AS TEXT), '') AS BLOB)"
+    " hex(e.opts), p.crc, length(p.data),"
+    " (SELECT hex(c.spec) FROM callback c WHERE c.event = e.seq))),"
+    " CAST(group_concat(CAST(p.data AS TEXT), '') AS BLOB)"
     " FROM json_each(?) AS v CROSS JOIN event e ON e.seq = v.value"
     " CROSS JOIN tenant t ON t.no = e.tenant CROSS JOIN payload p ON p.event = e.seq"
 )
@@ -117,6 +119,7 @@ class _Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     opts: str
     crc: int
     length: int
+    callback: str | None
 
 
 _json = msgspec.json.Encoder()
@@ -176,6 +179,12 @@ class QueueReads:
         """Owed rows whose time is over, earliest first."""
         return [Owed(*row) for row in await self._reader.fetch(_EXPIRING, (now_ms, limit))]
 
+    async def newest_ms(self) -> int | None:
+        """When the newest event was accepted, wall clock; None if there is none."""
+        rows = await self._reader.fetch("SELECT accepted_ms FROM event ORDER BY seq DESC LIMIT 1")
+        newest: int | None = rows[0][0] if rows else None
+        return newest
+
     async def backlog(self) -> tuple[int, int | None]:
         """How many rows are owed in all, and when the oldest event among them was accepted. Walks over all of them."""
         count, oldest_at_ms = (await self._reader.fetch(_BACKLOG))[0]
@@ -220,6 +229,7 @@ def _stored_event(meta: _Meta, data: bytes) -> StoredEvent:
         digest=bytes.fromhex(meta.digest),
         deliver_after_ms=opts.deliver_after_ms,
         expires_at_ms=opts.expires_at_ms,
+        callback=codec.decode_callback(bytes.fromhex(meta.callback)) if meta.callback else None,
     )
     return StoredEvent(meta.seq, event, meta.accepted_ms, corrupt=codec.checksum(data) != meta.crc, opts=opts)
 

@@ -28,9 +28,16 @@ _WINDOW = "SELECT seq, accepted_ms FROM event WHERE seq > ? ORDER BY seq LIMIT ?
 _LEFT_OVER = "SELECT seq, accepted_ms FROM event WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 _DELIVERIES = "SELECT count(*), coalesce(sum(state = 0), 0) FROM delivery WHERE event = ?"
 _OF_EVENTS = " WHERE {column} IN (SELECT value FROM json_each(?))"
+# The lane of an origin goes with the last event that names it.
+_CALLBACK_LANES = (
+    "DELETE FROM callback_lane WHERE lane IN (SELECT c.lane FROM callback c"
+    " WHERE c.event IN (SELECT value FROM json_each(?1))) AND NOT EXISTS (SELECT 1 FROM callback c"
+    " WHERE c.lane = callback_lane.lane AND c.event NOT IN (SELECT value FROM json_each(?1)))"
+)
 _DELETES = tuple(
     f"DELETE FROM {table}" + _OF_EVENTS.format(column=column)  # noqa: S608 - names of our own schema
     for table, column in (
+        ("callback", "event"),
         ("attempt", "event"),
         ("response_body", "event"),
         ("delivery", "event"),
@@ -138,7 +145,7 @@ def _delete(db: sqlite3.Connection, doomed: list[int]) -> None:
     for name in ("seq", "pruned"):
         marks.put(db, name, max(marks.get(db, name), doomed[-1]))
     seqs = json.dumps(doomed)
-    for statement in _DELETES:
+    for statement in (_CALLBACK_LANES, *_DELETES):
         db.execute(statement, (seqs,))
 
 

@@ -67,7 +67,8 @@ class DeliveryFilter(msgspec.Struct, frozen=True):
 class DeliveryRow(msgspec.Struct, frozen=True):
     """A delivery with its event's envelope; the last attempt's fields are None before the first.
 
-    ``due_at_ms``: of a pending one; 0 is at once.
+    ``due_at_ms``: of a pending one; 0 is at once. ``callback_origin``: whose lane it stands in if it goes to the
+    event's callback ("" is the tenant's overflow lane), None if it goes to an endpoint.
     """
 
     event: int
@@ -86,6 +87,7 @@ class DeliveryRow(msgspec.Struct, frozen=True):
     type: str
     created_at_ms: int
     accepted_at_ms: int
+    callback_origin: str | None = None
 
 
 class AttemptView(msgspec.Struct, frozen=True):
