@@ -192,7 +192,7 @@ def pause(
 
 
 @endpoint.command()
-@click.argument("target", metavar="ENDPOINT", required=False)
+@click.argument("target", metavar="[ENDPOINT]", required=False)
 @click.option("--tenant", help="Whose endpoint, if it is told by its name.")
 @click.option("--all", "everything", is_flag=True, help="Every endpoint that a restore paused, and callbacks.")
 @json_option
