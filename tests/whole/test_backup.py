@@ -137,3 +137,22 @@ def test_pruning_by_hand_leaves_what_is_owed(daemon: Daemon, receiver: Receiver)
     daemon.emit(id="owed")
     assert "pruned: 5 events" in ringback(daemon, "db", "prune", "--events-days", "0")
     assert [one["id"] for one in daemon.get("/api/v1/events")["data"]] == ["owed"]
+
+
+def test_callbacks_wait_for_the_word_too(daemon: Daemon, receiver: Receiver, tmp_path: Path) -> None:
+    """Those in the backup and those that come after the restore; over a restart; then all of them go out."""
+    daemon.start()
+    callback = {"url": receiver.url("/status/503"), "dialect": "pulse"}
+    daemon.emit(type="a.b", id="e1", callback=callback)
+    ringback(daemon, "db", "backup", str(tmp_path / "backup"))
+    daemon.kill()
+    receiver.reset()
+    with Daemon() as other:
+        assert "callbacks" in ringback(other, "db", "restore", str(tmp_path / "backup"))
+        other.start()
+        other.emit(type="a.b", id="e2", callback=callback | {"url": receiver.url("/ok/late")})
+        other.restart()
+        assert json.loads(ringback(other, "db", "held", "--json"))["owed"] == 2
+        assert receiver.stats()["paths"] == {}
+        ringback(other, "endpoint", "resume", "--all")
+        other.wait_status("e2", "succeeded")
