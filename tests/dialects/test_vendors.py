@@ -7,6 +7,7 @@ import pytest
 from ringback.core.ids import delivery_id
 from ringback.core.model import Event, Verdict
 from ringback.dialects import Shot, azure_speech, deepva, pulse, speechlive
+from ringback.dialects._base import Probe
 
 
 def shot(data: bytes, options: dict | None = None, type_name: str = "a", **more) -> Shot:
@@ -100,3 +101,17 @@ def test_deepva_without_a_secret_and_with_two() -> None:
     signed = deepva.encode(shot(b'{"hmac_signature": "x"}'), ("k",))
     assert json.loads(deepva.mask(signed)) == json.loads(signed) | {"hmac_signature": "…"}
     assert deepva.mask(deepva.encode(shot(b"{}"), ())) == deepva.encode(shot(b"{}"), ())
+
+
+def test_an_azure_ping_tells_the_hook() -> None:
+    """The vendor's members in the vendor's order, times to the second, the kinds it listens for; never a secret."""
+    probe = Probe("ping", "e1", "https://h/x", ("stt.jobs.*", "ModelDeletion"), "Köln", None, 1_541_894_400_123, 0)
+    body = azure_speech.DIALECT.probe(probe)
+    assert body.decode() == (
+        '{"displayName":"Köln","properties":{"apiVersion":"2024-11-15"},"webUrl":"https://h/x",'
+        '"events":{"modelDeletion":true,"transcriptionCompletion":true},"createdDateTime":"2018-11-11T00:00:00Z",'
+        '"lastActionDateTime":"1970-01-01T00:00:00Z","status":"Succeeded"}'
+    )
+    assert azure_speech.encode(shot(body, type_name="Ping"), ()) == body
+    everything = json.loads(azure_speech.hook(Probe("ping", "e1", "https://h/x", description="d")))
+    assert (everything["displayName"], everything["description"], len(everything["events"])) == ("e1", "d", 20)

@@ -4,7 +4,8 @@
 {job_id}``), whose names in braces stand for string and number members of ``data``; an event that has neither can't be
 said. ``invocationId`` is a UUID derived from the delivery's id, the same on every attempt, so that receivers can drop
 doubles. ``X-MicrosoftSpeechServices-Signature`` is base64 of HMAC-SHA256 over the body, key the secret's text, of the
-newest secret; left out without one. A ping's body is its data: the endpoint as its GET shows it.
+newest secret; left out without one. A ping's body is its data: the hook as the vendor's GET shows it, but for its
+secret, which no request needs, and for ``self`` and ``links``, which lead nowhere without the vendor's management API.
 Must not know: anything but the shot and its arguments; how the handshake goes.
 Sources, with confidence: learn.microsoft.com/rest/api/speechtotext and the vendor's sample receiver: kinds, headers,
 digest, members (documented, high); compact, in this order, with this content type (inferred); an ``invocationId`` that
@@ -19,14 +20,24 @@ from urllib.parse import quote
 import msgspec
 
 from ringback.core.ids import derived
+from ringback.core.matching import matches
 from ringback.core.model import Event, RetryPolicy
 from ringback.core.names import TEST_TYPE
 from ringback.core.signing import hmac_base64
-from ringback.dialects._base import JSON_UTF8, USER_AGENT, Dialect, Headers, Option, Options, Shot, Vector
+from ringback.core.times import rfc3339
+from ringback.dialects._base import JSON_UTF8, USER_AGENT, Dialect, Headers, Option, Options, Probe, Shot, Vector
 
 ENTITIES = ("Dataset", "Model", "Evaluation", "Transcription", "Endpoint")
 STEPS = ("Creation", "Processing", "Completion", "Deletion")
 PING, CHALLENGE = "Ping", "Challenge"
+#: The version of the vendor's API these are the forms of.
+API_VERSION = "2024-11-15"
+#: Common names of types in the vendor's words.
+WORDS = {
+    "stt.jobs.completed": "TranscriptionCompletion",
+    "stt.jobs.failed": "TranscriptionCompletion",
+    TEST_TYPE: PING,
+}
 #: The 22 kinds.
 KINDS = frozenset({PING, CHALLENGE, *(entity + step for entity in ENTITIES for step in STEPS)})
 
@@ -108,6 +119,33 @@ def expresses_data(type_name: str, data: bytes, options: Options) -> bool:
     return type_name == PING or entity_url(data, options) is not None
 
 
+def hook(probe: Probe) -> bytes:
+    """What a ping tells: the hook, members in the vendor's order. What is pinged is proved."""
+    told: dict[str, object] = {"displayName": probe.name or probe.endpoint_id}
+    if probe.description:
+        told["description"] = probe.description
+    told |= {
+        "properties": {"apiVersion": API_VERSION},
+        "webUrl": probe.url,
+        "events": {kind[0].lower() + kind[1:]: True for kind in _kinds_of(probe.events)},
+        "createdDateTime": _seconds(probe.created_at_ms),
+        "lastActionDateTime": _seconds(probe.updated_at_ms),
+        "status": "Succeeded",
+    }
+    return msgspec.json.encode(told)
+
+
+def _kinds_of(patterns: tuple[str, ...]) -> list[str]:
+    """The kinds of entities' events that a filter lets through, asked for under their own or a common name."""
+    kinds = [entity + step for entity in ENTITIES for step in STEPS]
+    common = {WORDS[name] for name in WORDS if matches(patterns, name)}
+    return [kind for kind in kinds if kind in common or matches(patterns, kind)]
+
+
+def _seconds(ms: int) -> str:
+    return rfc3339(ms).partition(".")[0] + "Z"
+
+
 _EVENT = Event(
     id="e1",
     tenant="default",
@@ -133,11 +171,8 @@ DIALECT = Dialect(
     encode=encode,
     headers=headers,
     options=(SELF_TEMPLATE,),
-    words={
-        "stt.jobs.completed": "TranscriptionCompletion",
-        "stt.jobs.failed": "TranscriptionCompletion",
-        TEST_TYPE: PING,
-    },
+    words=WORDS,
+    probe=hook,
     expresses=KINDS.__contains__,
     expresses_data=expresses_data,
     wants="data needs self, or the endpoint a self_template whose members data has",
