@@ -172,6 +172,24 @@ class Parts:
         )
         await self._listen()
 
+    def _endpoints(self, clock: SystemClock, chance: SystemChance) -> Endpoints:
+        return Endpoints(
+            writer=self.writer,
+            policy=parse_policy(False, ["127.0.0.0/8"], []),
+            defaults=EndpointDefaults(),
+            resolve=self._resolve,
+            clock=clock,
+            chance=chance,
+        )
+
+    async def _upkeep(self, database: Database, reader: Reader) -> tuple[Maintenance, Restored]:
+        self.held_callbacks: list[bool] = []
+        restored = await Restored(self.endpoints, self.writer, reader, self.held_callbacks.append).load()
+        self.endpoints.on_change(restored.changed)
+        maintenance = Maintenance(database, self.writer, SystemClock(), lambda: Keep(30 * DAY_MS, 14 * DAY_MS))
+        self._stack.push_async_callback(maintenance.stop)
+        return maintenance, restored
+
     async def _listen(self) -> None:
         await self._stack.enter_async_context(serve(self.deps, bind_unix(self.control, 0o600)))
         tcp = bind_tcp("127.0.0.1", 0)
@@ -190,24 +208,6 @@ class Parts:
         self._stack.push_async_callback(verify.stop)
         self._stack.callback(turns.cancel)
         return verify
-
-    def _endpoints(self, clock: SystemClock, chance: SystemChance) -> Endpoints:
-        return Endpoints(
-            writer=self.writer,
-            policy=parse_policy(False, ["127.0.0.0/8"], []),
-            defaults=EndpointDefaults(),
-            resolve=self._resolve,
-            clock=clock,
-            chance=chance,
-        )
-
-    async def _upkeep(self, database: Database, reader: Reader) -> tuple[Maintenance, Restored]:
-        self.held_callbacks: list[bool] = []
-        restored = await Restored(self.endpoints, self.writer, reader, self.held_callbacks.append).load()
-        self.endpoints.on_change(restored.changed)
-        maintenance = Maintenance(database, self.writer, SystemClock(), lambda: Keep(30 * DAY_MS, 14 * DAY_MS))
-        self._stack.push_async_callback(maintenance.stop)
-        return maintenance, restored
 
     async def send(self, request: Request, _timeout_s: float) -> Outcome:
         """The network of handshakes: every receiver answers 200 and nothing else."""
