@@ -19,22 +19,22 @@ from ringback.core.egress import EgressPolicy, judge_address
 from ringback.core.events import EventLimits
 from ringback.core.model import Endpoint
 from ringback.core.names import Names
-from ringback.core.schedule import Limits
 from ringback.kit.clock import Chance, Clock
 from ringback.kit.log import get_logger, set_level
 from ringback.service.attempt import Attempts
 from ringback.service.backlog import BacklogLook
-from ringback.service.callbacks import CallbackRules, Callbacks, Rules
+from ringback.service.callbacks import Callbacks
 from ringback.service.dispatch import Dispatch
-from ringback.service.endpoints import EndpointDefaults, Endpoints
+from ringback.service.endpoints import Endpoints
 from ringback.service.intake import Intake
-from ringback.service.janitor import DAY_MS, Janitor, Keep
+from ringback.service.janitor import Janitor
 from ringback.service.lane_facts import busiest, lane_facts
 from ringback.service.maintenance import Maintenance
 from ringback.service.metrics import Metrics
 from ringback.service.reload import Live, policy_of
 from ringback.service.restored import restored
 from ringback.service.rotation import Rotation
+from ringback.service.settings_parts import defaults_of, keep_of, limits_of, rules_of
 from ringback.service.spool import Spool
 from ringback.service.stats import Stats
 from ringback.service.tokens import Tokens
@@ -98,9 +98,7 @@ async def assemble(
     reader, pool = await _readers(stack, database)
     reads, table = QueueReads(reader), EndpointReads(pool)
     guard = _Guard(policy_of(settings))
-    sender = _sender(settings, clock, guard)
-    await sender.start()
-    stack.push_async_callback(sender.stop)
+    sender = await _sender(stack, settings, clock, guard)
     stored = await table.load_all()
     endpoints = _endpoints(settings, clock, chance, writer, guard.policy, sender, stored)
     stats = _stats(stack, writer)
@@ -131,7 +129,7 @@ async def assemble(
         verify=verify,
         rotation=_rotation(endpoints, clock, chance),
         maintenance=await stack.enter_async_context(Maintenance(database, writer, clock, lambda: janitor.keep)),
-        restored=await restored(endpoints, writer, pool, lambda _held: None),
+        restored=await restored(endpoints, writer, pool, callbacks.holder(dispatch.changed)),
         clock=clock,
         chance=chance,
         ready=ready,
@@ -168,7 +166,7 @@ def _live(
 
     def egress(settings: Settings) -> None:
         guard.policy = policy_of(settings)
-        endpoints.reconfigure(guard.policy, _defaults(settings))
+        endpoints.reconfigure(guard.policy, defaults_of(settings))
         sender.close_idle()
 
     def deliveries(settings: Settings) -> None:
@@ -176,65 +174,39 @@ def _live(
         attempts.reconfigure(delivery.connect_timeout_s, delivery.max_response_bytes, delivery.divert_to)
         deps.max_response_bytes, deps.divert_to = delivery.max_response_bytes, delivery.divert_to
         verify.reconfigure(delivery.connect_timeout_s, delivery.divert_to)
-        dispatch.limit(_limits(settings))
+        dispatch.limit(limits_of(settings))
         sender.limit_idle(delivery.max_idle_connections)
-        endpoints.reconfigure(guard.policy, _defaults(settings))
+        endpoints.reconfigure(guard.policy, defaults_of(settings))
 
     names = ("concurrency", "timeout_s", "connect_timeout_s", "max_response_bytes", "max_body_bytes_in_flight")
     keys = tuple(f"delivery.{name}" for name in (*names, "max_idle_connections", "divert_to"))
     return (
         Live(("egress.",), egress),
         Live((*keys, "endpoint_defaults."), deliveries),
-        Live(("retention.events_days", "retention.attempts_days"), lambda s: janitor.reconfigure(_keep(s))),
-        Live(("egress.", "callbacks.", "tenant."), lambda s: deps.callbacks.reconfigure(policy_of(s), _rules(s))),
+        Live(("retention.events_days", "retention.attempts_days"), lambda s: janitor.reconfigure(keep_of(s))),
+        Live(("egress.", "callbacks.", "tenant."), lambda s: deps.callbacks.reconfigure(policy_of(s), rules_of(s))),
         Live(("log.level",), lambda settings: set_level(settings.log.level)),
-    )
-
-
-def _rules(settings: Settings) -> Rules:
-    """What a tenant doesn't say for itself is as for everybody."""
-    general = CallbackRules(settings.callbacks.enabled, settings.callbacks.hosts)
-    own = {name: tenant.callbacks for name, tenant in settings.tenant.items()}
-    return Rules(
-        general,
-        {
-            name: CallbackRules(
-                general.enabled if its.enabled is None else its.enabled,
-                general.hosts if its.hosts is None else its.hosts,
-            )
-            for name, its in own.items()
-        },
     )
 
 
 async def _callbacks(settings: Settings, policy: EgressPolicy, names: Names, reads: CallbackReads) -> Callbacks:
     """With the lanes that still owe something."""
-    callbacks = Callbacks(policy, _rules(settings), names)
+    callbacks = Callbacks(policy, rules_of(settings), names)
     for lane in await reads.owing():
         callbacks.adopt(lane)
     return callbacks
 
 
-def _defaults(settings: Settings) -> EndpointDefaults:
-    defaults = settings.endpoint_defaults
-    return EndpointDefaults(defaults.dialect, defaults.concurrency, settings.delivery.timeout_s)
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(settings.delivery.concurrency, settings.delivery.max_body_bytes_in_flight)
-
-
-def _keep(settings: Settings) -> Keep:
-    return Keep(settings.retention.events_days * DAY_MS, settings.retention.attempts_days * DAY_MS)
-
-
-def _sender(settings: Settings, clock: Clock, guard: _Guard) -> HttpSender:
-    return HttpSender(
+async def _sender(stack: contextlib.AsyncExitStack, settings: Settings, clock: Clock, guard: _Guard) -> HttpSender:
+    sender = HttpSender(
         clock=clock,
         judge_address=guard.judge,
         limits=HttpLimits(max_idle=settings.delivery.max_idle_connections),
         nameservers=settings.delivery.nameservers,
     )
+    await sender.start()
+    stack.push_async_callback(sender.stop)
+    return sender
 
 
 def _endpoints(
@@ -249,7 +221,7 @@ def _endpoints(
     endpoints = Endpoints(
         writer=writer,
         policy=policy,
-        defaults=_defaults(settings),
+        defaults=defaults_of(settings),
         resolve=sender.resolve,
         clock=clock,
         chance=chance,
@@ -283,7 +255,7 @@ def _dispatch(
         names=endpoints.names,
     )
     dispatch = Dispatch(
-        limits=_limits(settings),
+        limits=limits_of(settings),
         endpoints=endpoints,
         callbacks=callbacks,
         reads=reads,
@@ -366,7 +338,7 @@ def _janitor(
         reads=reads,
         writer=writer,
         clock=clock,
-        keep=_keep(settings),
+        keep=keep_of(settings),
         in_flight=dispatch.in_flight,
         kick=dispatch.kick,
         deleted=[e.lane for e in stored if e.deleted_at_ms is not None],
