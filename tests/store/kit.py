@@ -117,6 +117,12 @@ INVARIANTS = {
         " UNION ALL SELECT p.event FROM payload p WHERE NOT EXISTS (SELECT 1 FROM event e WHERE e.seq = p.event)"
         " UNION ALL SELECT d.event FROM delivery d WHERE NOT EXISTS (SELECT 1 FROM event e WHERE e.seq = d.event)"
     ),
+    "a callback that hangs in the air": (
+        "SELECT c.event FROM callback c WHERE NOT EXISTS (SELECT 1 FROM delivery d WHERE d.event = c.event"
+        " AND d.lane = c.lane) OR NOT EXISTS (SELECT 1 FROM callback_lane l WHERE l.lane = c.lane)"
+        " UNION ALL SELECT l.lane FROM callback_lane l WHERE NOT EXISTS"
+        " (SELECT 1 FROM callback c WHERE c.lane = l.lane)"
+    ),
     "a wrong size": ("SELECT o.event FROM owed o JOIN payload p ON p.event = o.event WHERE o.size <> length(p.data)"),
     "a gap in the numbers of attempts": (
         "SELECT d.event, d.lane FROM delivery d WHERE d.attempts <> (d.started_ms IS NOT NULL) +"
