@@ -48,12 +48,17 @@ def show(config_path: str | None, as_json: bool) -> None:  # noqa: FBT001 - a co
 
 def _tables(table: dict[str, Any], name: str) -> list[str]:
     """A table and its inner ones as TOML; JSON's scalars and lists of text are TOML's too."""
-    own = [f"{_key(key)} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, dict)]
+    own = [f"{_key(key)} = {json.dumps(value)}" for key, value in table.items() if _plain(value)]
     found = ["\n".join([f"[{name}]", *own])] if own else []
     for key, value in table.items():
         if isinstance(value, dict):
             found += _tables(value, f"{name}.{key}" if name else key)
     return found
+
+
+def _plain(value: object) -> bool:
+    """Whether it is a line of its own: no table, and not what nobody set, for which TOML has no word."""
+    return value is not None and not isinstance(value, dict)
 
 
 def _key(key: str) -> str:
