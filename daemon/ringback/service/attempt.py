@@ -163,7 +163,7 @@ class Attempts:
 
 def corrupt(now_ms: int) -> Ended:
     """The data on disk isn't what was accepted: nothing is sent, the delivery ends with a name for it."""
-    error = "the stored data fails its checksum; it was not sent"
+    error = "the stored data is gone or fails its checksum; it was not sent"
     record = AttemptRecord(now_ms, 0, "data_corrupt", error=error)
     return Ended(dead(), record, Signal.NEUTRAL, Verdict.GIVE_UP)
 
