@@ -326,9 +326,8 @@ def test_config_check_tells_every_problem(tmp_path: Path) -> None:
 def test_config_show_can_be_read_back(tmp_path: Path) -> None:
     """What is in force, printed as TOML, loads to the same settings."""
     config = tmp_path / "ringback.toml"
-    config.write_text(
-        '[egress]\nallow_networks = ["127.0.0.0/8"]\n[delivery]\ntimeout_s = 2.5\n[tenant.acme.callbacks]\nenabled = false\n'
-    )
+    acme = "[tenant.acme.callbacks]\nenabled = false\n"
+    config.write_text(f'[egress]\nallow_networks = ["127.0.0.0/8"]\n[delivery]\ntimeout_s = 2.5\n{acme}')
     shown = CliRunner().invoke(main, ["config", "show", "--config", str(config)])
     config.write_text(shown.stdout)
     again = CliRunner().invoke(main, ["config", "show", "--config", str(config), "--json"])
