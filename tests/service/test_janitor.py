@@ -1,6 +1,7 @@
 """The janitor's steps: what they cost, and that they come to an end."""
 
 import pytest
+from tests.harness.world import FakeClock
 from tests.store.kit import NOW_MS, accept, opened
 
 from ringback.core.model import Endpoint, RetryPolicy
@@ -28,7 +29,7 @@ async def store(tmp_path):
         yield running
 
 
-def janitor_of(store, board):
+def janitor_of(store, board, clock=None):
     """A janitor of this store that prunes nothing."""
     keep = Keep(30 * DAY_MS, 14 * DAY_MS)
     return Janitor(
@@ -36,7 +37,7 @@ def janitor_of(store, board):
         endpoints=Endpoints(),
         reads=store.queue,
         writer=store.writer,
-        clock=SystemClock(),
+        clock=clock or SystemClock(),
         keep=keep,
         in_flight=frozenset,
         kick=lambda _: None,
@@ -64,3 +65,18 @@ async def test_deliveries_wished_for_much_later_are_not_walked_through_every_sec
         await janitor.turn(NOW_MS + second * 1000)
     assert len(store.commits) == before
     assert await store.queue.owed_count(1, 9) == 1
+
+
+async def test_a_clock_that_jumped_ahead_prunes_nothing(store):
+    """A month's step of the wall clock must not delete a month of events."""
+    clock = FakeClock()
+    await store.run(accept("kept"))
+    janitor = janitor_of(store, Board(Limits()), clock)
+    await janitor.turn(clock.now_ms())
+    clock.advance(120)
+    clock.step(400 * 86_400)
+    await janitor.turn(clock.now_ms())
+    assert await store.queue.names([1])
+    clock.advance(3700)
+    await janitor.turn(clock.now_ms())
+    assert not await store.queue.names([1])

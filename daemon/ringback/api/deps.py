@@ -51,6 +51,10 @@ class TakesLines(Protocol):
         """Take an event of the daemon's own for these lanes; ``done`` is called once, after the commit."""
         ...
 
+    async def relieved(self) -> None:
+        """Return once it can take more: not so much waits for the disk any longer."""
+        ...
+
     def refuse(self, code: str, message: str, peer: Peer | None = None) -> bytes:
         """The answer line of a refusal made by the transport."""
         ...

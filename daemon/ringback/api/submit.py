@@ -61,6 +61,7 @@ async def _many(request: web.Request, deps: Deps) -> web.StreamResponse:
     peer, tenant = peer_of(request), access_of(request).tenant
     window: list[asyncio.Future[bytes]] = []
     async for line in _lines(request, deps.max_event_bytes):
+        await deps.intake.relieved()
         window.append(_refused(deps, line) if isinstance(line, Invalid) else _handle(deps, line, peer, tenant))
         if len(window) >= MAX_UNANSWERED:
             await response.write(b"".join([await one for one in window]))

@@ -47,3 +47,16 @@ def ended(item: Owed, body: Body, endpoint: Endpoint, result: Ended, *, applied:
         _log.warning("delivery.expired", **keys)
     else:
         _log.warning("delivery.dead", **keys)
+
+
+def expired_unsent(item: Owed, event_id: str, accepted_at_ms: int, endpoint: Endpoint | None) -> None:
+    """A delivery's time was over before it was started: held, or behind others."""
+    _log.warning(
+        "delivery.expired",
+        event_id=event_id,
+        delivery_id=delivery_id(accepted_at_ms, item.event, item.lane),
+        endpoint_id=endpoint.id or None if endpoint else None,
+        tenant=endpoint.tenant if endpoint else None,
+        attempt=item.attempts,
+        elapsed_ms=0,
+    )

@@ -7,6 +7,7 @@ reading, so the producer blocks and nothing is refused.
 Must not know: sockets, files, SQL, what a lane does with an event.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -70,12 +71,18 @@ class Intake:
         self._metrics = metrics or Metrics()
         self._closed = False
         self._pressed = False
+        self._relief = asyncio.Event()
+        self._relief.set()
         self._on_pressure: list[Callable[[bool], None]] = []
 
     @property
     def pressed(self) -> bool:
         """Whether so much waits for the disk that no transport may hand in more."""
         return self._pressed
+
+    async def relieved(self) -> None:
+        """Return once a transport that takes one event at a time may hand in the next."""
+        await self._relief.wait()
 
     def on_pressure(self, callback: Callable[[bool], None]) -> None:
         """Have ``callback(True)`` called when transports must stop reading, ``callback(False)`` when they may go on."""
@@ -215,12 +222,14 @@ class Intake:
         writer = self._writer
         if writer.backlog_rows >= BACKLOG_HIGH_ROWS or writer.backlog_bytes >= BACKLOG_HIGH_BYTES:
             self._pressed = True
+            self._relief.clear()
             self._tell_pressure()
 
     def _feel_relief(self) -> None:
         writer = self._writer
         if writer.backlog_rows <= BACKLOG_LOW_ROWS and writer.backlog_bytes <= BACKLOG_LOW_BYTES:
             self._pressed = False
+            self._relief.set()
             self._tell_pressure()
 
     def _tell_pressure(self) -> None:

@@ -19,6 +19,7 @@ from ringback.core.model import DeliveryState, Endpoint, Owed
 from ringback.core.schedule import Board
 from ringback.kit.clock import Clock
 from ringback.kit.log import get_logger
+from ringback.service import delivery_log
 from ringback.service.attempt import Policy
 from ringback.service.metrics import Metrics
 from ringback.store import queue, retention
@@ -48,6 +49,10 @@ class ExpiringReads(Protocol):
 
     async def expiring(self, now_ms: int, limit: int) -> Sequence[Owed]:
         """Owed rows whose time is over, oldest first."""
+        ...
+
+    async def names(self, seqs: Sequence[int]) -> dict[int, tuple[str, int]]:
+        """Id of each event, and when it was accepted."""
         ...
 
 
@@ -148,11 +153,13 @@ class Janitor:
         rows = [row for row in found if (row.event, row.lane) not in under_way]
         # Together, for one commit: one by one a backlog of a paused endpoint would take hours to expire.
         applied = await asyncio.gather(*[self._writer.run(Finish(row.lane, row.event, expired())) for row in rows])
+        names = await self._reads.names([row.event for row in rows]) if rows else {}
         for row, done in zip(rows, applied, strict=True):
             if done:
                 self._metrics.ended(DeliveryState.EXPIRED)
-                endpoint = self._endpoints.by_lane(row.lane)
-                _log.warning("delivery.expired", event_seq=row.event, endpoint_id=endpoint.id if endpoint else None)
+                endpoint = self._endpoints.by_lane(row.lane) or self._stand_in(row.lane)
+                event_id, accepted_ms = names.get(row.event, ("", 0))
+                delivery_log.expired_unsent(row, event_id, accepted_ms, endpoint)
         return len(rows) >= STEP_ROWS
 
     async def _cancel(self) -> bool:

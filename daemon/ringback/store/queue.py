@@ -60,6 +60,7 @@ _EXPIRING = (
     "SELECT lane, event, phase, due_ms, attempts, size, expires_ms FROM owed"
     " WHERE expires_ms <= ? ORDER BY expires_ms LIMIT ?"
 )
+_NAMES = "SELECT e.seq, e.id, e.accepted_ms FROM json_each(?) AS v CROSS JOIN event e ON e.seq = v.value"
 _OWED_OF_LANE = "SELECT event FROM owed WHERE lane = ? LIMIT ?"
 _OUT_OF_REACH = (
     "SELECT event FROM owed WHERE lane = ? AND phase = 1 AND due_ms > ? AND attempts > 0 ORDER BY due_ms LIMIT ?"
@@ -178,6 +179,11 @@ class QueueReads:
     async def expiring(self, now_ms: int, limit: int) -> list[Owed]:
         """Owed rows whose time is over, earliest first."""
         return [Owed(*row) for row in await self._reader.fetch(_EXPIRING, (now_ms, limit))]
+
+    async def names(self, seqs: Sequence[int]) -> dict[int, tuple[str, int]]:
+        """Of these events: id, and when it was accepted (wall clock); without their data."""
+        rows = await self._reader.fetch(_NAMES, (_json.encode(list(seqs)).decode(),))
+        return {seq: (event_id, accepted_ms) for seq, event_id, accepted_ms in rows}
 
     async def newest_ms(self) -> int | None:
         """When the newest event was accepted, wall clock; None if there is none."""
