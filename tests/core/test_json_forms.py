@@ -69,3 +69,14 @@ def test_dotnet_writes_upper_case_hex():
     assert dotnet_escapes(text) == (
         b'{"a\\u002Bb":"\\u003C\\u0026\\u003E\\u0027\\u0060\\u0022\\\\\\n \\u00E9 \\uD83D\\uDE00","n":1E+2}'
     )
+
+
+def test_dotnet_escapes_all_but_plain_ascii_and_does_it_alike_each_time():
+    """Every character once and once more: only .NET's basic Latin without its dangerous ones stays as it is."""
+    chars = "".join(map(chr, [*range(0x20, 0xD800), *range(0xE000, 0x10800)]))
+    text = json.dumps(chars, ensure_ascii=False).encode()
+    first = dotnet_escapes(text)
+    assert json.loads(first) == chars
+    assert first == dotnet_escapes(text)
+    plain = {c for c in map(chr, range(0x20, 0x7F)) if dotnet_escapes(json.dumps(c).encode()) == f'"{c}"'.encode()}
+    assert set(map(chr, range(0x20, 0x7F))) - plain == set("\"&'+<>\\`")

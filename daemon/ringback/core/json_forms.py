@@ -68,16 +68,29 @@ def _tight(gap: str) -> str:
 
 
 def _dotnet_string(chars: str) -> str:
-    return f'"{_DOTNET.sub(_dotnet_escape, chars)}"'
+    return f'"{chars.translate(_dotnet)}"' if _DOTNET.search(chars) else f'"{chars}"'
 
 
-def _dotnet_escape(found: re.Match[str]) -> str:
-    char = found[0]
-    short = _DOTNET_SHORT.get(char)
-    if short is not None:
-        return short
-    code = ord(char)
+def _dotnet_escape(code: int) -> str:
+    char = chr(code)
+    if not _DOTNET.match(char):
+        return char
+    if char in _DOTNET_SHORT:
+        return _DOTNET_SHORT[char]
     if code < 0x10000:
         return f"\\u{code:04X}"
     code -= 0x10000
     return f"\\u{0xD800 + (code >> 10):04X}\\u{0xDC00 + (code & 0x3FF):04X}"
+
+
+class _Escapes(dict[int, str]):
+    """What becomes of each character, found out when it is met: a megabyte of them must not be escaped one by one."""
+
+    def __missing__(self, code: int) -> str:
+        escaped = _dotnet_escape(code)
+        if len(self) < _REMEMBERED:
+            self[code] = escaped
+        return escaped
+
+
+_dotnet = _Escapes()
