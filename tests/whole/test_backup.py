@@ -153,6 +153,7 @@ def test_callbacks_wait_for_the_word_too(daemon: Daemon, receiver: Receiver, tmp
         other.emit(type="a.b", id="e2", callback=callback | {"url": receiver.url("/ok/late")})
         other.restart()
         assert json.loads(ringback(other, "db", "held", "--json"))["owed"] == 2
+        assert {one["event_id"] for one in other.deliveries(status="held")} == {"e1", "e2"}
         assert receiver.stats()["paths"] == {}
         ringback(other, "endpoint", "resume", "--all")
         other.wait_status("e2", "succeeded")

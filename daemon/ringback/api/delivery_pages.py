@@ -86,6 +86,8 @@ def _with_status(deps: Deps, wanted: DeliveryFilter, status: str | None) -> Deli
         endpoint = deps.endpoints.by_lane(wanted.lane)
         return wanted if endpoint and delivers(endpoint.status) == (status == PENDING) else None
     held = tuple(endpoint.lane for endpoint in deps.endpoints if not delivers(endpoint.status))
+    if deps.callbacks.held:
+        held += tuple(deps.callbacks.lanes)
     if status == PENDING:
         return msgspec.structs.replace(wanted, lanes_not_in=held or None)
     return msgspec.structs.replace(wanted, lanes_in=held) if held else None

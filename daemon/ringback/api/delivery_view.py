@@ -13,7 +13,7 @@ from ringback.core.model import DeliveryState, Endpoint, Event
 from ringback.core.times import rfc3339
 from ringback.service.callbacks import receiver
 from ringback.service.rendering import shot_of
-from ringback.service.views import IN_FLIGHT, PENDING, delivery_status, read_info, request_shown, response_shown
+from ringback.service.views import HELD, IN_FLIGHT, PENDING, delivery_status, read_info, request_shown, response_shown
 from ringback.store.views import AttemptView, DeliveryRow, DeliveryView, StoredEvent
 
 #: Bytes of rebuilt request bodies in one answer; attempts before that show no request.
@@ -26,7 +26,7 @@ def status_of(deps: Deps, row: DeliveryRow) -> str:
         return row.state.name.lower()
     in_flight = deps.dispatch.is_in_flight(row.event, row.lane)
     if row.callback_origin is not None:
-        return IN_FLIGHT if in_flight else PENDING  # nobody can hold it
+        return IN_FLIGHT if in_flight else HELD if deps.callbacks.held else PENDING
     return delivery_status(row.state, deps.endpoints.by_lane(row.lane), in_flight=in_flight)
 
 

@@ -160,6 +160,11 @@ class Callbacks:
         stand_in = receiver(number, found[0], event, callback) if event and callback else _anybody(number, found[0])
         return msgspec.structs.replace(stand_in, status=EndpointStatus.PAUSED) if self._held else stand_in
 
+    @property
+    def held(self) -> bool:
+        """Whether all callbacks wait until somebody lets them go."""
+        return self._held
+
     def holder(self, tell: Callable[[int], None]) -> Callable[[bool], None]:
         """What holds all callbacks, as a pause holds an endpoint's, or lets them go; ``tell(lane)`` hears of each."""
 
