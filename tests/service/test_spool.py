@@ -68,6 +68,18 @@ async def test_a_bad_line_keeps_the_whole_file_out(life, log):
     assert (keys["file"], keys["code"], keys["line"], keys["uid"]) == ("bad.ndjson", "invalid_json", 2, os.getuid())
 
 
+async def test_a_callback_that_may_not_be_called_keeps_the_whole_file_out(life):
+    """Judged before anything is stored, like any other fault of a line; one that may be called goes in."""
+    bad = {"callback": {"url": "https://10.0.0.1/"}}
+    life.put("bad.ndjson", {"id": "one"}, bad, {"id": "two"})
+    life.put("good.json", {"callback": {"url": "https://h.example/"}})
+    await life.turn()
+    (line,) = life.reason("bad.ndjson")["lines"]
+    assert (line["line"], line["code"], line["field"]) == (2, "forbidden", "callback.url")
+    assert life.stored() == 1
+    assert life.sql("SELECT count(*) FROM callback") == [(1,)]
+
+
 async def test_a_conflict_keeps_the_whole_file_out(life):
     """An id that is stored with other content is a bad line, known before anything of the file is committed."""
     life.put("first.json", {"id": "mine", "data": {"n": 1}})
