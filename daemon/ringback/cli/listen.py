@@ -14,6 +14,8 @@ import click
 from ringback.cli.context import Command
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
+#: Of a request's first line, and of a header: a GET carries a whole event in its URL.
+MAX_HEAD_BYTES = 4 * 1024 * 1024
 #: Of a body that is shown.
 SHOWN_CHARS = 2000
 
@@ -71,7 +73,8 @@ class _Listener:
 
         app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.router.add_route("*", "/{path:.*}", self._take)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        sizes = {"max_line_size": MAX_HEAD_BYTES, "max_field_size": MAX_HEAD_BYTES}
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, **sizes)
         await runner.setup()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -38,6 +38,8 @@ def test_no_body_makes_it_fall_over(tmp_path, dialect, body):
 def test_a_receiver_that_is_sent_brackets_goes_on(tmp_path):
     """A delivery that mentions zoom's challenge and can't be parsed is none."""
     assert reply_to(Captured({}, b'{"event":"endpoint.url_validation","x":' + b"[" * 100_000), ()) is None
+    unsayable = b'{"event":"endpoint.url_validation","payload":{"plainToken":"\\ud800"}}'
+    assert reply_to(Captured({}, unsayable), ("key",)) is None
 
 
 @pytest.mark.parametrize(

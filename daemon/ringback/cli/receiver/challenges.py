@@ -47,7 +47,7 @@ def _zoom(captured: Captured, secrets: tuple[str, ...]) -> Reply | None:
         token = told["payload"]["plainToken"] if told["event"] == "endpoint.url_validation" else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    if not isinstance(token, str):
+    if not isinstance(token, str) or not token.isprintable():  # a lone surrogate has no bytes to hash
         return None
     mac = hmac.new(secrets[0].encode() if secrets else b"", token.encode(), hashlib.sha256).hexdigest()
     body = json.dumps({"plainToken": token, "encryptedToken": mac})
