@@ -73,7 +73,7 @@ class _Listener:
 
         app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.router.add_route("*", "/{path:.*}", self._take)
-        sizes = {"max_line_size": MAX_HEAD_BYTES, "max_field_size": MAX_HEAD_BYTES}
+        sizes: dict[str, Any] = {"max_line_size": MAX_HEAD_BYTES, "max_field_size": MAX_HEAD_BYTES}
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, **sizes)
         await runner.setup()
         loop = asyncio.get_running_loop()

@@ -102,13 +102,11 @@ def test_listen_answers_a_handshake():
 
 
 def test_listen_takes_an_event_that_lies_in_a_url():
-    """Pulse by GET: members of a hundred kilobytes, whole, and judged."""
+    """Pulse by GET: members of forty kilobytes, whole, and judged."""
     command = [sys.executable, "-m", "ringback", "listen", "--port=0", "--json", "--count=1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         url = json.loads(process.stdout.readline())["listening"]
-        with urllib.request.urlopen(
-            url + "hook?status=success&request_id=1&t=" + "x" * 100_000, timeout=20
-        ) as response:
+        with urllib.request.urlopen(url + "hook?status=success&request_id=1&t=" + "x" * 40_000, timeout=20) as response:
             assert response.status == 200
         told = json.loads(process.stdout.readline())
         assert process.wait(20) == 0
