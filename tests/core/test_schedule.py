@@ -7,7 +7,7 @@ from tests.harness.boards import fill, owed, proved, start_all
 
 from ringback.core.lane import Rank
 from ringback.core.model import Phase, RateLimit
-from ringback.core.schedule import SUSPECT_AFTER_S, Board, Limits
+from ringback.core.schedule import FAILING_BURST_S, SUSPECT_AFTER_S, Board, Limits
 from ringback.core.window import Signal, Window
 
 
@@ -112,7 +112,7 @@ def test_failing_lanes_start_at_their_pace():
             count += 1
             board.ended(one, Signal.FAILURE, now_s)
             board.settled(one)
-    assert 50 <= count <= 101
+    assert 50 <= count <= 50 * (1 + FAILING_BURST_S) + 1, "a second's worth, and no more at once than the burst"
     wait_s = board.wake_in_s(101.0)
     assert wait_s is not None
     assert wait_s <= 1 / 50

@@ -32,6 +32,9 @@ from ringback.core.model import Owed, Phase, RateLimit
 from ringback.core.turns import FAILING, GROUPS, Tenant, Turns
 from ringback.core.window import Signal, after
 
+#: Failing lanes may start this much of a second's worth at once. Small, because requests that start together time out
+#: together: waves of 128 ends in one turn of the event loop were what a healthy endpoint felt of hanging ones.
+FAILING_BURST_S = 0.05
 #: A lane with a request out and no answer for this long counts as failing until it answers well (seen within twice it).
 SUSPECT_AFTER_S = 2.0
 
@@ -70,7 +73,7 @@ class Board:
         self._slots = [0] * len(Rank)
         self._bytes = [0] * len(Rank)
         self._ages: deque[tuple[float, Lane]] = deque()
-        self._pace = limits.failing_starts_per_s
+        self._pace = limits.failing_starts_per_s * FAILING_BURST_S
         self._pace_at_s = 0.0
         self._next_group = 0
 
@@ -276,7 +279,7 @@ class Board:
             return False
         if group == FAILING:
             rate = self.limits.failing_starts_per_s
-            self._pace = min(rate, self._pace + (now_s - self._pace_at_s) * rate)
+            self._pace = min(max(1.0, rate * FAILING_BURST_S), self._pace + (now_s - self._pace_at_s) * rate)
             self._pace_at_s = now_s
             return self._pace >= 1.0
         return True
