@@ -164,7 +164,8 @@ class Dialect:
     ``expresses_data(type_name, data, options)``: for formats where the data decides too, asked when an event is
     matched; ``wants`` tells what such data must have.
     ``probe(probe)``: the data, a JSON object, of the ``ringback.test`` that a ping or a test sends.
-    ``judge(status)``: what a final status that is neither 2xx nor 410 means. ``own_headers``: names, lower case, that
+    ``judge(status)``: what a final status that is neither 2xx nor 410 means. ``fail_after_lost``: deliveries given up
+    in a row after which the endpoint is disabled; 0 is never. ``own_headers``: names, lower case, that
     an operator can't set; ``secret_headers``: those of them that are masked when shown; ``mask(body)`` hides what is
     secret in a body. ``vectors``: its known answers.
     """
@@ -198,6 +199,7 @@ class Dialect:
     default_timeout_s: float = 30.0
     default_retry: RetryPolicy = field(default_factory=RetryPolicy)
     handshake: str = "none"
+    fail_after_lost: int = 0
     vectors: tuple[Vector, ...] = ()
 
     def check_options(self, given: Options) -> list[str]:

@@ -182,6 +182,7 @@ DIALECT = Dialect(
     default_timeout_s=10.0,
     default_retry=RetryPolicy(delays_s=(1.0,) * 5, jitter=0.0),
     handshake="azure-speech",
+    fail_after_lost=10,  # as the 2019 service did
     vectors=(
         Vector(
             why="self of the data",

@@ -36,8 +36,6 @@ from ringback.store.writer import Writer
 STARTS_A_TURN = 256
 #: Seconds between looks for callback lanes that were drained by something else than an attempt.
 SWEEP_EVERY_S = 30.0
-#: Why an endpoint that answered 410 is disabled.
-GONE = "gone"
 
 _log = get_logger()
 
@@ -274,19 +272,19 @@ class Dispatch:
             self.board.look_again(started.lane)
             self.refiller.wake.wake()
         else:
-            if ended.verdict is Verdict.DISABLE:
-                self._gone(started.lane, endpoint)
+            if endpoint.id and (reason := self._health.reason_to_disable(endpoint, ended)):
+                self._disable(started.lane, endpoint, reason)
             self._record(started, body, endpoint, ended)
             if endpoint.id:
                 self._health.note(started.lane)  # of a callback's origin nobody is told after a restart
         self.wake.wake()
 
-    def _gone(self, lane: Lane, endpoint: Endpoint) -> None:
-        """It answered 410: nothing more goes there, unless the answer came from a url it no longer has."""
+    def _disable(self, lane: Lane, endpoint: Endpoint, reason: str) -> None:
+        """Nothing more goes there, unless the answer came from a url it no longer has."""
         now = self._endpoints.by_lane(lane.number)
         if now is not None and now.url == endpoint.url:
             self.board.close(lane)
-            self._help(self._endpoints.disable(lane.number, GONE))
+            self._help(self._endpoints.disable(lane.number, reason))
 
     async def _loaded(self, item: Owed, load: "asyncio.Future[dict[int, Body]]") -> Body | None:
         """The event from the table; None if it couldn't be read now: the delivery stays owed and comes again."""
