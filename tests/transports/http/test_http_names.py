@@ -144,7 +144,9 @@ async def test_silence_for_many_names_delays_no_other(make_resolver):
                 hanging.append(asyncio.create_task(resolver.resolve(f"dead{n}.test")))
                 if n % 20 == 19:  # more at once would overflow the test server's socket, which proves nothing
                     await resolver.resolve(f"live{n % 50}.test")
-            answers = await asyncio.gather(*(resolver.resolve(f"live{n}.test") for n in range(50)))
+            answers = []
+            for n in range(0, 50, 5):  # few at once, for the same reason
+                answers += await asyncio.gather(*(resolver.resolve(f"live{m}.test") for m in range(n, n + 5)))
         assert all(answer.addresses == ("192.0.2.1",) for answer in answers)
         assert not any(task.done() for task in hanging)
         for task in hanging:
