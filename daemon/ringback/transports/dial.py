@@ -36,15 +36,19 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class DialError(Exception):
-    """No connection came about. ``kind`` and ``text`` become the outcome's."""
+    """No connection came about. ``kind`` and ``text`` become the outcome's.
 
-    def __init__(self, kind: OutcomeKind, text: str) -> None:
+    ``verify_code``: OpenSSL's number for what is wrong with the certificate, 0 if that isn't it.
+    """
+
+    def __init__(self, kind: OutcomeKind, text: str, *, verify_code: int = 0) -> None:
         super().__init__(text)
         self.kind = kind
         self.text = text
+        self.verify_code = verify_code
 
 
-class _Progress:
+class Progress:
     """How far one dial has come, for the words of a timeout."""
 
     __slots__ = ("denied", "failed", "stage")
@@ -60,17 +64,17 @@ class Dialer:
 
     def __init__(self, *, resolver: Resolver, judge_address: JudgeAddress) -> None:
         self._resolver = resolver
-        self._judge = judge_address
+        self.judge = judge_address
         self._contexts: dict[bool, ssl.SSLContext] = {}
 
     async def dial(self, origin: Origin, timeout_s: float, make: Callable[[], HttpConnection]) -> HttpConnection:
         """Connect within ``timeout_s``. Raises DialError; cancelling it leaves no socket behind."""
-        progress = _Progress()
+        progress = Progress()
         try:
             async with asyncio.timeout(timeout_s):
                 addresses = await self._addresses(origin.host)
                 sock = await self._connect(origin, addresses, timeout_s, progress)
-                return await self._wrap(origin, sock, timeout_s, make, progress)
+                return await self.wrap(origin, sock, timeout_s, make, progress)
         except TimeoutError:
             if progress.denied is not None:
                 raise DialError(OutcomeKind.EGRESS_DENIED, progress.denied) from None
@@ -78,7 +82,7 @@ class Dialer:
             raise DialError(OutcomeKind.CONNECT_TIMEOUT, text) from None
 
     async def _addresses(self, host: str) -> tuple[str, ...]:
-        if _is_literal(host):
+        if is_literal(host):
             return (host,)
         resolution = await self._resolver.resolve(host)
         if resolution.error is not None:
@@ -86,12 +90,12 @@ class Dialer:
         return resolution.addresses
 
     async def _connect(
-        self, origin: Origin, addresses: tuple[str, ...], timeout_s: float, progress: _Progress
+        self, origin: Origin, addresses: tuple[str, ...], timeout_s: float, progress: Progress
     ) -> socket.socket:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         for position, address in enumerate(addresses):
-            reason = self._judge(address, origin.scheme)
+            reason = self.judge(address, origin.scheme)
             if reason is not None:
                 progress.denied = progress.denied or f"{address}: {reason}"
                 continue
@@ -100,7 +104,7 @@ class Dialer:
             share_s = (deadline - loop.time()) / left if left > 1 else None  # the last one has all that is left
             try:
                 async with asyncio.timeout(share_s):
-                    return await _open(address, origin.port)
+                    return await open_socket(address, origin.port)
             except OSError as error:  # TimeoutError is one
                 progress.failed = f"{address}: {words(error)}"
         if progress.denied is not None:
@@ -110,14 +114,15 @@ class Dialer:
         text = f"cannot connect to any of {len(addresses)} addresses, the last: {progress.failed}"
         raise DialError(OutcomeKind.CONNECT_FAILED, text)
 
-    async def _wrap(
+    async def wrap(
         self,
         origin: Origin,
         sock: socket.socket,
         timeout_s: float,
         make: Callable[[], HttpConnection],
-        progress: _Progress,
+        progress: Progress,
     ) -> HttpConnection:
+        """Make a connected socket a connection, encrypted if the origin says so. Raises DialError; owns the socket."""
         loop = asyncio.get_running_loop()
         try:
             if origin.scheme == "http":
@@ -139,14 +144,17 @@ class Dialer:
             sock.close()
             if origin.scheme == "http":
                 raise DialError(OutcomeKind.CONNECT_FAILED, f"cannot connect: {words(error)}") from None
-            raise DialError(OutcomeKind.TLS_FAILED, f"TLS handshake failed: {words(error)}") from None
+            code = error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else 0
+            text = f"TLS handshake failed: {words(error)}"
+            raise DialError(OutcomeKind.TLS_FAILED, text, verify_code=code) from None
         except BaseException:
             sock.close()
             raise
         return connection
 
 
-async def _open(address: str, port: int) -> socket.socket:
+async def open_socket(address: str, port: int) -> socket.socket:
+    """Connect to an address. Raises OSError; cancelling it leaves no socket behind."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -173,7 +181,8 @@ def words(error: BaseException) -> str:
     return type(error).__name__
 
 
-def _is_literal(host: str) -> bool:
+def is_literal(host: str) -> bool:
+    """Whether a host is an address, so that no name server is asked for it."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

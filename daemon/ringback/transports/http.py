@@ -26,6 +26,7 @@ from ringback.core.model import Outcome, OutcomeKind, Request
 from ringback.kit.clock import Clock
 from ringback.transports.connection import HeadOverrunError, HttpConnection, Pool
 from ringback.transports.dial import Dialer, DialError, JudgeAddress, Origin, words
+from ringback.transports.probe import Prober
 from ringback.transports.resolver import Resolver
 from ringback.transports.wire import RefusedRequestError, build_head, kept_headers, parse_url
 
@@ -72,6 +73,11 @@ class HttpSender:
         self._resolver = Resolver(clock=clock, nameservers=nameservers)
         self._dialer = Dialer(resolver=self._resolver, judge_address=judge_address)
         self._pool = Pool(max_idle=self._limits.max_idle, idle_timeout_s=self._limits.idle_timeout_s)
+
+    @property
+    def prober(self) -> Prober:
+        """Who looks at the way of a request stage by stage, on the same rules, names and sockets as ``send``."""
+        return Prober(clock=self._clock, resolver=self._resolver, dialer=self._dialer, pool=self._pool)
 
     @property
     def idle_connections(self) -> int:

@@ -75,6 +75,11 @@ class Resolver:
             await self._ares.close()
             self._ares = None
 
+    def remembers(self, host: str) -> bool:
+        """Whether a look-up now would be answered from memory."""
+        known = self._known.get(host)
+        return known is not None and known.expires_at > self._clock.monotonic()
+
     async def resolve(self, host: str) -> Resolution:
         """Look a name up; always a value. Give it a deadline from outside: cancelling it is safe."""
         known = self._known.get(host)
