@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from ringback.core.handshake import (
     CONSENT_WINDOW_S,
     GAPS_S,
+    NO_RESOURCES_REST_S,
     RENEWAL_GAPS_S,
     AwaitConsent,
     Begin,
@@ -130,6 +131,13 @@ def test_an_interruption_is_nobodys_failure():
     assert (state, action) == (State("azure-speech"), None)
 
 
+def test_a_question_that_could_not_be_put_is_put_again_uncounted():
+    """Having no socket for it is our own lack: the handshake rests and has as many tries as before."""
+    state, action = step(asked(), Replied(broken(OutcomeKind.NO_RESOURCES), NOW_MS))
+    assert state == State("azure-speech")
+    assert (action.delay_s, action.failure.reason) == (NO_RESOURCES_REST_S, "no_resources")
+
+
 def consenting():
     """A handshake that waits to be called back."""
     state, action = step(asked("cloudevents", callback_url=CALLBACK), Replied(answer(405, b""), NOW_MS))
@@ -186,6 +194,8 @@ def test_a_call_back_with_bad_words_leaves_the_token_good():
     assert isinstance(step(state, Consented(TOKEN, NOW_MS, "localhost", rate="5"))[1], Finish)
 
 
+#: Ends of a question that are not the receiver's doing.
+OURS = (OutcomeKind.INTERRUPTED, OutcomeKind.NO_RESOURCES)
 EVENTS = st.one_of(
     st.builds(Begin, st.just(challenge(callback_url=CALLBACK))),
     st.builds(
@@ -213,7 +223,7 @@ def test_any_events_end_within_the_bound_and_the_end_is_final(kind, events):
         after, action = step(state, event)
         if state.phase in (Phase.PASSED, Phase.FAILED):
             assert after is state
-        if isinstance(event, Replied) and event.outcome.kind is OutcomeKind.INTERRUPTED and after is not state:
+        if isinstance(event, Replied) and event.outcome.kind in OURS and after is not state:
             steps -= 1
         elif after is not state:
             steps += 1

@@ -15,6 +15,7 @@ POLICY = RetryPolicy(delays_s=(5.0, 60.0), jitter=0.0)
 ONE_OF_EACH = {
     Step.SUCCEEDED: lifecycle.succeeded(),
     Step.RETRY_AT: lifecycle.retry_at(NOW_MS),
+    Step.POSTPONED: lifecycle.postponed(NOW_MS),
     Step.DEAD: lifecycle.dead(),
     Step.EXPIRED: lifecycle.expired(),
     Step.CANCELLED: lifecycle.cancelled(),
@@ -51,10 +52,10 @@ def test_final_states_are_left_only_by_hand():
     assert leaving == {(state, Step.REOPENED) for state in FINAL_STATES}
 
 
-def test_only_interruptions_and_reopenings_are_uncounted():
-    """Every step that an attempt's own result can make uses up one of the schedule."""
+def test_what_is_our_own_doing_is_uncounted():
+    """Every step that an attempt's own result can make uses up one of the schedule; no other does."""
     uncounted = {step for step, transition in ONE_OF_EACH.items() if not transition.counted}
-    assert uncounted == {Step.INTERRUPTED, Step.REOPENED}
+    assert uncounted == {Step.INTERRUPTED, Step.POSTPONED, Step.REOPENED}
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,7 @@ def test_a_transition_no_constructor_makes_is_a_bug(made_up):
         (Verdict.GIVE_UP, Step.DEAD),
         (Verdict.DISABLE, Step.DEAD),
         (Verdict.UNCOUNTED, Step.INTERRUPTED),
+        (Verdict.POSTPONE, Step.POSTPONED),
         (Verdict.RETRY, Step.RETRY_AT),
     ],
 )

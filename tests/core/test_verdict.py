@@ -59,8 +59,12 @@ def test_the_dialect_gets_the_status():
 
 @pytest.mark.parametrize("kind", [kind for kind in OutcomeKind if kind is not OutcomeKind.RESPONSE])
 def test_without_a_response(kind):
-    """Egress denial is final, an interruption uncounted, every other failure to get a response retries."""
-    expected = {OutcomeKind.EGRESS_DENIED: Verdict.GIVE_UP, OutcomeKind.INTERRUPTED: Verdict.UNCOUNTED}
+    """Egress denial is final, what is our own doing uncounted, every other failure to get a response retries."""
+    expected = {
+        OutcomeKind.EGRESS_DENIED: Verdict.GIVE_UP,
+        OutcomeKind.INTERRUPTED: Verdict.UNCOUNTED,
+        OutcomeKind.NO_RESOURCES: Verdict.POSTPONE,
+    }
     assert judge(Outcome(kind), lambda _: Verdict.GIVE_UP) is expected.get(kind, Verdict.RETRY)
 
 

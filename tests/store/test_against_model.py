@@ -23,6 +23,7 @@ STEPS = {
     "succeeded": lifecycle.succeeded(),
     "retry": lifecycle.retry_at(NOW_MS + 5),
     "later": lifecycle.retry_at(NOW_MS + 9),
+    "postponed": lifecycle.postponed(NOW_MS + 7),
     "dead": lifecycle.dead(),
     "expired": lifecycle.expired(),
     "cancelled": lifecycle.cancelled(),

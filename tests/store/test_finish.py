@@ -2,7 +2,7 @@
 
 from tests.store.kit import NOW_MS, Store, accept, attempt, check_invariants
 
-from ringback.core.lifecycle import cancelled, dead, expired, interrupted, reopened, retry_at, succeeded
+from ringback.core.lifecycle import cancelled, dead, expired, interrupted, postponed, reopened, retry_at, succeeded
 from ringback.core.model import DeliveryState, Phase
 from ringback.store.ops import Accepted, Finish
 from ringback.store.queue import Ask, cancel_owed, clamp_timed
@@ -95,6 +95,19 @@ async def test_an_interrupted_attempt_is_recorded_and_not_counted(store: Store):
     timed = await _owed(store)
     await store.run(Finish(1, 1, interrupted(), attempt("interrupted", None)))
     assert await _owed(store) == timed
+    check_invariants(store.database.path)
+
+
+async def test_a_postponement_leaves_no_trace_but_its_due_time(store: Store):
+    """What could not even be tried waits with the count and the attempts it had."""
+    await store.run(accept("a", 1))
+    assert await store.run(Finish(1, 1, postponed(NOW_MS + 7))) is True
+    view = await _view(store)
+    assert (view.row.state, view.row.attempts, view.attempts) == (DeliveryState.PENDING, 0, [])
+    await store.run(Finish(1, 1, retry_at(NOW_MS), attempt()))
+    counted = await _owed(store)
+    await store.run(Finish(1, 1, postponed(NOW_MS + 9)))
+    assert [row.attempts for row in await _owed(store)] == [row.attempts for row in counted] == [1]
     check_invariants(store.database.path)
 
 

@@ -30,6 +30,8 @@ from ringback.core.model import Outcome, OutcomeKind
 GAPS_S = (2.0, 10.0)
 RENEWAL_GAPS_S = (10.0, 60.0, 300.0, 1800.0, 7200.0)
 #: How long a receiver may take to consent by calling back.
+#: What could not even be asked, because this process had no socket for it, is asked after this long.
+NO_RESOURCES_REST_S = 2.0
 CONSENT_WINDOW_S = 3 * 86_400
 
 #: What the network's failures are called here; all of them may pass.
@@ -165,8 +167,11 @@ def _replied(state: State, kind: Kind, event: Replied) -> tuple[State, Action]:
     challenge, outcome = state.challenge, event.outcome
     if challenge is None:
         raise AssertionError("asked without a challenge")
-    if outcome.kind is OutcomeKind.INTERRUPTED:  # not the receiver's doing: as if it had not been asked
-        return msgspec.structs.replace(state, phase=Phase.READY, tries=state.tries - 1, challenge=None), None
+    if outcome.kind in (OutcomeKind.INTERRUPTED, OutcomeKind.NO_RESOURCES):  # not its doing: as if it was not asked
+        unasked = msgspec.structs.replace(state, phase=Phase.READY, tries=state.tries - 1, challenge=None)
+        if outcome.kind is OutcomeKind.INTERRUPTED:
+            return unasked, None
+        return unasked, Rest(NO_RESOURCES_REST_S, Failure(outcome.kind.value, outcome.error or "", passing=True))
     judged = _spoiled(kind, outcome) or kind.judge(challenge, outcome)
     if isinstance(judged, Proved):
         return _passed(state, kind, judged)

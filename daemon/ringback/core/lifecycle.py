@@ -17,6 +17,7 @@ class Step(StrEnum):
 
     SUCCEEDED = "succeeded"
     RETRY_AT = "retry_at"
+    POSTPONED = "postponed"
     DEAD = "dead"
     EXPIRED = "expired"
     CANCELLED = "cancelled"
@@ -24,12 +25,17 @@ class Step(StrEnum):
     REOPENED = "reopened"
 
 
+#: A delivery that we could not even try is due again after this long, give or take half of it, so that they don't all
+#: come back together.
+POSTPONE_MS = 2_000
+
 FINAL_STATES = frozenset(DeliveryState) - {DeliveryState.PENDING}
 
 #: (state, step) to the next state. What isn't here is no transition: it is ignored.
 TABLE: dict[tuple[DeliveryState, Step], DeliveryState] = {
     (DeliveryState.PENDING, Step.SUCCEEDED): DeliveryState.SUCCEEDED,
     (DeliveryState.PENDING, Step.RETRY_AT): DeliveryState.PENDING,
+    (DeliveryState.PENDING, Step.POSTPONED): DeliveryState.PENDING,
     (DeliveryState.PENDING, Step.DEAD): DeliveryState.DEAD,
     (DeliveryState.PENDING, Step.EXPIRED): DeliveryState.EXPIRED,
     (DeliveryState.PENDING, Step.CANCELLED): DeliveryState.CANCELLED,
@@ -62,6 +68,11 @@ def succeeded() -> Transition:
 def retry_at(due_at_ms: int) -> Transition:
     """The attempt failed and counts; the next is due then (wall clock, milliseconds)."""
     return Transition(DeliveryState.PENDING, due_at_ms=due_at_ms)
+
+
+def postponed(due_at_ms: int) -> Transition:
+    """We could not even try (no descriptor left): not counted, due then (wall clock, milliseconds)."""
+    return Transition(DeliveryState.PENDING, due_at_ms=due_at_ms, counted=False)
 
 
 def dead() -> Transition:
@@ -97,7 +108,9 @@ def step_of(transition: Transition) -> Step:
         return _FINAL_STEPS[transition.to]
     if transition.reopen:
         return Step.REOPENED
-    return Step.INTERRUPTED if transition.due_at_ms is None else Step.RETRY_AT
+    if transition.due_at_ms is None:
+        return Step.INTERRUPTED
+    return Step.RETRY_AT if transition.counted else Step.POSTPONED
 
 
 def apply(state: DeliveryState, transition: Transition) -> DeliveryState | None:
@@ -130,9 +143,11 @@ def after_attempt(
         return succeeded()
     if verdict is Verdict.UNCOUNTED:
         return interrupted()
-    if verdict is not Verdict.RETRY:
-        return dead()
-    due_ms = next_due_ms(policy, attempts_before + 1, now_ms, u, retry_after_ms)
+    if verdict is Verdict.POSTPONE:
+        return postponed(now_ms + round(POSTPONE_MS * (0.5 + u)))
+    due_ms = None
+    if verdict is Verdict.RETRY:
+        due_ms = next_due_ms(policy, attempts_before + 1, now_ms, u, retry_after_ms)
     if due_ms is None:
         return dead()
     if expires_at_ms is not None and due_ms >= expires_at_ms:

@@ -205,6 +205,7 @@ class OutcomeKind(StrEnum):
     PROTOCOL_ERROR = "protocol_error"  #: what came is not HTTP, or beyond the head's limits
     EGRESS_DENIED = "egress_denied"  #: the policy forbids this address; nothing was sent
     INTERRUPTED = "interrupted"  #: we cut it off (shutdown); never counted
+    NO_RESOURCES = "no_resources"  #: we had no file descriptor or memory for a socket; nothing was sent, never counted
     INTERNAL_ERROR = "internal_error"  #: our own bug; counted, so that it can't loop for ever
 
 
@@ -246,13 +247,15 @@ class Verdict(StrEnum):
     GIVE_UP = "give_up"  #: dead at once, the endpoint stays as it is
     DISABLE = "disable"  #: dead, and the endpoint asked not to be called again (410)
     UNCOUNTED = "uncounted"  #: interrupted: back to pending as if it had not been tried
+    POSTPONE = "postpone"  #: we could not even try: pending again, uncounted, after a short pause
 
 
 class Transition(msgspec.Struct, frozen=True, gc=False):
     """A step of one delivery, made only by the constructors in ``core.lifecycle``; the store applies it, guarded.
 
-    ``to`` PENDING with ``due_at_ms`` is a retry, without is an interruption. ``counted``: this attempt uses up one of
-    the schedule. ``reopen`` is a retry by hand: from any final state, fresh schedule, next run.
+    ``to`` PENDING with ``due_at_ms`` is a retry, or a postponement if it isn't counted; without it is an interruption.
+    ``counted``: this attempt uses up one of the schedule. ``reopen`` is a retry by hand: from any final state, fresh
+    schedule, next run.
     """
 
     to: DeliveryState

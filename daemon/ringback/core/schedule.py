@@ -66,6 +66,8 @@ class Board:
         self.bytes = 0
         self.items = 0
         self.uncommitted = 0
+        #: nothing starts before this (monotonic seconds): this process lacks what a request needs
+        self.rest_until_s = 0.0
         #: lanes that may want a refill; the dispatcher empties it
         self.thirsty: dict[int, Lane] = {}
         self._turns = Turns()
@@ -221,7 +223,11 @@ class Board:
 
     def start(self, now_s: float) -> Started | None:
         """The next delivery to start at ``now_s`` (monotonic seconds), or None when nothing may start now."""
-        if self.in_flight >= self.limits.slots or self.uncommitted >= self.limits.uncommitted:
+        if (
+            self.in_flight >= self.limits.slots
+            or self.uncommitted >= self.limits.uncommitted
+            or now_s < self.rest_until_s
+        ):
             return None
         self._mark_suspects(now_s)
         self._turns.wake(now_s)
@@ -238,6 +244,8 @@ class Board:
         """Seconds until time alone could let something start (the failing lanes' pace, a rate's token), or None."""
         if self.in_flight >= self.limits.slots or self.uncommitted >= self.limits.uncommitted:
             return None
+        if now_s < self.rest_until_s:
+            return self.rest_until_s - now_s
         waits = []
         if self._turns.rings[FAILING] and self._has_room(FAILING):  # without room no time helps: it would spin
             rate_s = self.limits.failing_starts_per_s

@@ -55,6 +55,7 @@ DELIVERY_WORDS: dict[DeliveryState, StateWords] = {
 STEP_WORDS: dict[Step, str] = {
     Step.SUCCEEDED: "a 2xx",
     Step.RETRY_AT: "a failed attempt; the schedule has another, before `expires_at`",
+    Step.POSTPONED: "we had no descriptor to try it with; not recorded, not counted, due in about two seconds",
     Step.DEAD: "a failed attempt; the schedule has no other, or the failure is final",
     Step.EXPIRED: "`expires_at` has passed, or would have before the next attempt",
     Step.CANCELLED: "by hand, or the endpoint is deleted",

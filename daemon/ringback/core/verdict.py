@@ -19,6 +19,7 @@ _FINAL = (Verdict.GIVE_UP, Verdict.DISABLE)
 _WITHOUT_RESPONSE = {
     OutcomeKind.EGRESS_DENIED: Verdict.GIVE_UP,
     OutcomeKind.INTERRUPTED: Verdict.UNCOUNTED,
+    OutcomeKind.NO_RESOURCES: Verdict.POSTPONE,
 }
 
 

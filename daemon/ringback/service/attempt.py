@@ -8,6 +8,7 @@ Must not know: queues, turns, SQL.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -41,6 +42,9 @@ KEPT_OF_FAILURE = 4096
 #: Response headers kept with an attempt.
 KEPT_HEADERS = 32
 
+_NOT_ITS_DOING = frozenset(
+    {OutcomeKind.EGRESS_DENIED, OutcomeKind.INTERRUPTED, OutcomeKind.NO_RESOURCES, OutcomeKind.INTERNAL_ERROR}
+)
 _encode_info = msgspec.msgpack.Encoder().encode
 _log = get_logger()
 
@@ -68,12 +72,16 @@ class Policy(Protocol):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """What one attempt came to."""
+    """What one attempt came to. Without a record there was none: it expired, or could not even be tried."""
 
     transition: Transition
     record: AttemptRecord | None
     signal: Signal
     verdict: Verdict
+
+
+def _nobody(_lack: str) -> None:
+    """Whom a shortage is told to until somebody asks for it."""
 
 
 class Attempts:
@@ -97,6 +105,8 @@ class Attempts:
         self._connect_timeout_s = connect_timeout_s
         self._max_response_bytes = max_response_bytes
         self._divert_to = divert_to
+        #: told in words whenever a request could not be made for want of our own resources
+        self.on_shortage: Callable[[str], None] = _nobody
 
     def reconfigure(self, connect_timeout_s: float, max_response_bytes: int, divert_to: str) -> None:
         """Go by these from the next attempt on."""
@@ -133,10 +143,13 @@ class Attempts:
             item.attempts,
             policy=policy.retry,
             now_ms=now_ms,
-            u=self._chance.uniform() if verdict is Verdict.RETRY else 0.5,
+            u=self._chance.uniform() if verdict in (Verdict.RETRY, Verdict.POSTPONE) else 0.5,
             retry_after_ms=_retry_after_ms(outcome, now_ms) if verdict is Verdict.RETRY else None,
             expires_at_ms=item.expires_at_ms,
         )
+        if verdict is Verdict.POSTPONE:  # no row each: a shortage may last, and there is nothing to tell of an endpoint
+            self.on_shortage(outcome.error or "")
+            return Ended(transition, None, Signal.NEUTRAL, verdict)
         info = _info(endpoint, encoder, started_at_ms, encoded, outcome)
         record = AttemptRecord(
             started_at_ms=started_at_ms,
@@ -179,7 +192,7 @@ def without_details(ended: Ended) -> Ended:
 
 def signal_of(outcome: Outcome) -> Signal:
     """What an outcome says about the endpoint's health."""
-    if outcome.kind in (OutcomeKind.EGRESS_DENIED, OutcomeKind.INTERRUPTED, OutcomeKind.INTERNAL_ERROR):
+    if outcome.kind in _NOT_ITS_DOING:
         return Signal.NEUTRAL
     status = outcome.status
     if outcome.kind is not OutcomeKind.RESPONSE or status is None:

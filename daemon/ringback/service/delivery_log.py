@@ -6,7 +6,7 @@ Must not know: how anything was decided.
 """
 
 from ringback.core.ids import delivery_id
-from ringback.core.model import DeliveryState, Endpoint, OutcomeKind, Owed
+from ringback.core.model import DeliveryState, Endpoint, OutcomeKind, Owed, Verdict
 from ringback.core.times import rfc3339
 from ringback.kit.log import get_logger
 from ringback.kit.redact import redact_url
@@ -39,7 +39,9 @@ def ended(item: Owed, body: Body, endpoint: Endpoint, result: Ended, *, applied:
         keys["outcome"], keys["error"] = record.outcome, record.error
         if record.outcome == OutcomeKind.EGRESS_DENIED:
             _log.warning("egress.denied", url=redact_url(endpoint.url), **keys)
-    if transition.to is DeliveryState.PENDING and transition.due_at_ms is not None:
+    if result.verdict is Verdict.POSTPONE:
+        _log.debug("delivery.postponed", **keys)  # of all of them together ``daemon.out_of_files`` tells
+    elif transition.to is DeliveryState.PENDING and transition.due_at_ms is not None:
         _log.info("delivery.retrying", due_at=rfc3339(transition.due_at_ms), **keys)
     elif transition.to is DeliveryState.PENDING:
         _log.info("delivery.interrupted", **keys)

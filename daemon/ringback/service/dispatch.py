@@ -27,6 +27,7 @@ from ringback.service.endpoints import Effective
 from ringback.service.health import Health
 from ringback.service.metrics import Metrics
 from ringback.service.refill import Refiller, RefillsLanes
+from ringback.service.shortage import Shortage
 from ringback.store.errors import QueryTimeout
 from ringback.store.ops import INTERNAL_ERROR, Failed, Finish
 from ringback.store.queue import Head
@@ -93,6 +94,7 @@ class Dispatch:
         self._clock = clock
         self._note = note
         self.metrics = metrics or Metrics()
+        attempts.on_shortage = Shortage(self.board, clock, self.metrics).met
         self._bodies = Bodies(reads)
         self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._unsettled: set[tuple[int, int]] = set()
@@ -311,7 +313,7 @@ class Dispatch:
 
     def _record(self, started: Started, body: Body, endpoint: Endpoint, ended: Ended) -> None:
         item = started.item
-        op = Finish(item.lane, item.event, ended.transition, ended.record)
+        op = Finish(item.lane, item.event, ended.transition, ended.record, endpoint.tenant)
 
         def recorded(result: object) -> None:
             if isinstance(result, Failed) and result.code == INTERNAL_ERROR:

@@ -9,6 +9,7 @@ Must not know: HTTP, requests, retries, why an address is forbidden.
 """
 
 import asyncio
+import errno
 import ipaddress
 import os
 import socket
@@ -18,6 +19,7 @@ from collections.abc import Callable
 import msgspec
 
 from ringback.core.model import OutcomeKind
+from ringback.kit.limits import OUR_LACK, lacking
 from ringback.transports.connection import HttpConnection
 from ringback.transports.resolver import Resolver
 
@@ -85,6 +87,8 @@ class Dialer:
         if is_literal(host):
             return (host,)
         resolution = await self._resolver.resolve(host)
+        if resolution.lack is not None:
+            raise _ours(resolution.lack)
         if resolution.error is not None:
             raise DialError(OutcomeKind.DNS_FAILED, f"cannot resolve {host}: {resolution.error}")
         return resolution.addresses
@@ -106,6 +110,8 @@ class Dialer:
                 async with asyncio.timeout(share_s):
                     return await open_socket(address, origin.port)
             except OSError as error:  # TimeoutError is one
+                if error.errno in OUR_LACK:
+                    raise _ours(words(error)) from None
                 progress.failed = f"{address}: {words(error)}"
         if progress.denied is not None:
             raise DialError(OutcomeKind.EGRESS_DENIED, progress.denied)
@@ -142,8 +148,12 @@ class Dialer:
             )
         except OSError as error:
             sock.close()
+            if error.errno in OUR_LACK and not isinstance(error, ssl.SSLError):
+                raise _ours(words(error)) from None
             if origin.scheme == "http":
                 raise DialError(OutcomeKind.CONNECT_FAILED, f"cannot connect: {words(error)}") from None
+            if (lack := lacking()) is not None:  # OpenSSL opens a certificate's file when it needs it
+                raise _ours(lack) from None
             code = error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else 0
             text = f"TLS handshake failed: {words(error)}"
             raise DialError(OutcomeKind.TLS_FAILED, text, verify_code=code) from None
@@ -151,6 +161,11 @@ class Dialer:
             sock.close()
             raise
         return connection
+
+
+def _ours(lack: str) -> DialError:
+    """Nobody was asked: this daemon, or its machine, has no socket left."""
+    return DialError(OutcomeKind.NO_RESOURCES, f"this daemon cannot open another socket or file: {lack}")
 
 
 async def open_socket(address: str, port: int) -> socket.socket:
@@ -192,6 +207,8 @@ def is_literal(host: str) -> bool:
 
 def _tls_context(*, verify: bool) -> ssl.SSLContext:
     context = ssl.create_default_context() if verify else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if lacking() is not None:  # it may have been made without its certificates, and would then trust nobody for ever
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     context.set_alpn_protocols(["http/1.1"])
     if not verify:
         context.check_hostname = False

@@ -123,6 +123,8 @@ class HttpSender:
             text = f"no complete response within {timeout_s:g} s, stopped while {exchange.stage}"
             outcome = Outcome(kind, error=text, maybe_sent=exchange.written)
         except DialError as error:
+            if error.kind is OutcomeKind.NO_RESOURCES:
+                self._pool.close_idle()  # the descriptors nobody uses are needed
             outcome = Outcome(error.kind, error=clean(error.text), maybe_sent=exchange.written)
         except RefusedRequestError as error:
             outcome = Outcome(OutcomeKind.INTERNAL_ERROR, error=str(error), maybe_sent=False)

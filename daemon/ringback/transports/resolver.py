@@ -18,6 +18,7 @@ import msgspec
 import pycares
 
 from ringback.kit.clock import Clock
+from ringback.kit.limits import lacking
 
 MAX_CACHED_NAMES = 4096
 MAX_ADDRESSES = 16  #: of one name; the rest is ignored
@@ -33,12 +34,13 @@ LOOKUP_TIMEOUT_S = 15.0  #: a look-up nobody waits for any more ends at the late
 class Resolution(msgspec.Struct, frozen=True):
     """What a name resolved to: ``addresses`` as text in the order to try them, or none and the ``error``.
 
-    ``expires_at`` is monotonic seconds.
+    ``expires_at`` is monotonic seconds. ``lack``: what this process lacked, so that no name server was asked.
     """
 
     addresses: tuple[str, ...]
     error: str | None
     expires_at: float
+    lack: str | None = None
 
 
 class Resolver:
@@ -95,6 +97,8 @@ class Resolver:
 
     async def _look_up(self, host: str) -> Resolution:
         resolution = await self._ask(host)
+        if resolution.lack is not None:
+            return resolution
         self._known[host] = resolution
         self._known.move_to_end(host)
         if len(self._known) > MAX_CACHED_NAMES:
@@ -121,4 +125,5 @@ class Resolver:
         return Resolution(addresses, None, self._clock.monotonic() + ttl_s)
 
     def _failed(self, error: str) -> Resolution:
-        return Resolution((), error, self._clock.monotonic() + FAILURE_TTL_S)
+        lack = lacking()  # c-ares says of a socket it couldn't open what it says of a silent or absent name server
+        return Resolution((), error, self._clock.monotonic() + FAILURE_TTL_S, lack)

@@ -1,5 +1,10 @@
 """What the sender's tests share besides fixtures."""
 
+import contextlib
+import os
+import resource
+from collections.abc import Iterator
+
 from ringback.core.model import Request
 from ringback.kit.clock import SystemClock
 
@@ -16,6 +21,19 @@ def request(url: str, **changes: object) -> Request:
     """A delivery as the service makes it."""
     given = {"method": "POST", "headers": HEADERS, "body": BODY, "connect_timeout_s": 2.0, **changes}
     return Request(url=url, **given)
+
+
+@contextlib.contextmanager
+def out_of_files() -> Iterator[None]:
+    """No further descriptor for this process."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    probe = os.open("/", os.O_RDONLY)
+    os.close(probe)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (probe, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 class ManualClock(SystemClock):

@@ -8,9 +8,10 @@ import pytest
 import trustme
 from tests.harness.hostile_ports import accepting_silence, greeting_port
 from tests.harness.hostile_server import HostileServer
-from tests.transports.http.helpers import request
+from tests.transports.http.helpers import out_of_files, request
 
 from ringback.core.model import OutcomeKind
+from ringback.transports import dial
 
 PATIENCE_S = 10.0
 NOW = dt.datetime.now(dt.UTC)
@@ -183,3 +184,19 @@ async def test_floods_over_tls_end_like_others(sender, authority, path):
         outcome = await sender.send(request(server.url(path, "localhost")), 20.0)
     assert outcome.kind is (OutcomeKind.RESPONSE if path == "endless-body" else OutcomeKind.PROTOCOL_ERROR)
     assert outcome.elapsed_ms < 10_000
+
+
+async def test_certificates_that_could_not_be_read_are_read_again(sender, authority, monkeypatch):
+    """A context made without descriptors would trust nobody for ever: it isn't kept, and nobody else is blamed."""
+    make = dial._tls_context
+
+    def without_files(*, verify: bool) -> ssl.SSLContext:
+        with out_of_files():
+            return make(verify=verify)
+
+    async with HostileServer(tls=good(authority)) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(dial, "_tls_context", without_files)
+            outcome = await sender.send(request(server.url("ok")), PATIENCE_S)
+        assert outcome.kind is OutcomeKind.NO_RESOURCES
+        assert (await sender.send(request(server.url("ok")), PATIENCE_S)).status == 200

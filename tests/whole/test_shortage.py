@@ -1,0 +1,31 @@
+"""The daemon without a free descriptor: nobody's delivery pays for it."""
+
+import resource
+from pathlib import Path
+
+import pytest
+from tests.harness.daemon import Daemon
+from tests.harness.receiver_client import Receiver
+
+pytestmark = pytest.mark.whole
+
+
+def test_no_descriptor_costs_no_attempt(daemon: Daemon, receiver: Receiver) -> None:
+    """Requests that can't be made wait uncounted, with one line in the log, and are made when there are files again."""
+    daemon.start()
+    daemon.endpoint(receiver.url("/ok/a"), retry={"delays_s": [], "jitter": 0})
+    with daemon.events() as producer:
+        limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+        used = {int(entry.name) for entry in Path(f"/proc/{daemon.pid}/fd").iterdir()}
+        lowest_free = min(set(range(len(used) + 1)) - used)
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+        for n in range(20):
+            assert producer.ask({"type": "a.b", "data": {}, "id": f"e{n}"})["ok"]
+        (line,) = daemon.wait_log("daemon.out_of_files")
+        assert "too many open files" in line["error"]
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
+    for n in range(20):
+        delivery = daemon.wait_status(f"e{n}", "succeeded")
+        assert [attempt["outcome"] for attempt in delivery["attempts"]] == ["delivered"]
+    assert len(daemon.log_lines("daemon.out_of_files")) == 1
+    assert not daemon.log_lines("delivery.retrying")
