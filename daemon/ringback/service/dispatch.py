@@ -313,7 +313,7 @@ class Dispatch:
 
     def _record(self, started: Started, body: Body, endpoint: Endpoint, ended: Ended) -> None:
         item = started.item
-        op = Finish(item.lane, item.event, ended.transition, ended.record, endpoint.tenant)
+        op = Finish(item.lane, item.event, ended.transition, ended.record)
 
         def recorded(result: object) -> None:
             if isinstance(result, Failed) and result.code == INTERNAL_ERROR:
