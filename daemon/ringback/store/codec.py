@@ -11,7 +11,7 @@ from ringback.core.model import Callback, Endpoint, Event, Peer
 
 
 class EventOpts(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What only some events have: who handed it in, and its wishes about time."""
+    """What only some events have: who handed it in, its wishes about time, and when it was erased."""
 
     via: str | None = None
     uid: int | None = None
@@ -19,6 +19,7 @@ class EventOpts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pid: int | None = None
     deliver_after_ms: int | None = None
     expires_at_ms: int | None = None
+    erased_at_ms: int | None = None
 
     @property
     def peer(self) -> Peer | None:
@@ -49,6 +50,14 @@ def encode_opts(event: Event, peer: Peer | None) -> bytes | None:
 def decode_opts(column: bytes | None) -> EventOpts:
     """The reverse of ``encode_opts``."""
     return NO_OPTS if column is None else _opts_decoder.decode(column)
+
+
+def erased_opts(column: bytes | None, now_ms: int) -> bytes:
+    """The same of an event that is erased now: its times stay, who handed it in goes."""
+    old = decode_opts(column)
+    return _encoder.encode(
+        EventOpts(deliver_after_ms=old.deliver_after_ms, expires_at_ms=old.expires_at_ms, erased_at_ms=now_ms)
+    )
 
 
 def encode_callback(callback: Callback) -> bytes:

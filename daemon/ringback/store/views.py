@@ -14,13 +14,21 @@ T = TypeVar("T")
 
 
 class StoredEvent(msgspec.Struct, frozen=True):
-    """An event as it lies in the table. ``corrupt``: its data isn't what was written; it must not be delivered."""
+    """An event as it lies in the table. ``corrupt``: its data isn't what was written; it must not be delivered.
+
+    Nor must one that was erased (``erased_at_ms``), of which a tombstone is left: its data is empty.
+    """
 
     seq: int
     event: Event
     accepted_at_ms: int
     corrupt: bool = False
     opts: EventOpts = NO_OPTS
+
+    @property
+    def erased_at_ms(self) -> int | None:
+        """When it was erased, None if it wasn't."""
+        return self.opts.erased_at_ms
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):

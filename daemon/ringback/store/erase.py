@@ -1,0 +1,347 @@
+"""Erasing: what an event held is overwritten, and a tombstone says that there was one.
+
+Role: tasks that erase one event, or all that a tenant has in steps; reads that tell how far that has come.
+Rules:
+- Of an event its id, type and times stay, and its deliveries' and attempts' states and times. An empty digest is the
+  mark. What was still owed is cancelled first, so no result that comes late finds anything to write to.
+- Of a tenant its endpoints go in the transaction that begins it. Their rows stay, for a lane is never used twice, but
+  hold nothing. Its events follow in bounded steps, up to the one that was the last at the beginning; ``erasure`` holds
+  how far they have come, so that a start goes on. Hourly statistics go last.
+- What is freed is zeroed (``secure_delete``), and ``wipe_log`` empties the log, which holds older pages.
+Must not know: keys, who asked, what waits in memory.
+"""
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ringback.core.lifecycle import cancelled
+from ringback.core.model import Callback, DeliveryState, Endpoint, EndpointStatus
+from ringback.store import codec
+from ringback.store.database import BUSY_TIMEOUT_MS, Database
+from ringback.store.ops import Finish, Task
+from ringback.store.reader import Fetches
+from ringback.store.results import finish
+from ringback.store.rows import Statement
+
+#: Deliveries that one step touches, for each event of its limit.
+ROWS_AN_EVENT = 8
+#: Hours of statistics that one step looks through.
+HOURS_A_STEP = 24
+#: An origin that was erased; no origin of a callback begins so. Its lane's number follows.
+ERASED_ORIGIN = "erased:"
+#: How long emptying the log waits for readers, and so keeps the writer waiting.
+WIPE_WAIT_MS = 100
+
+#: What is left of what a callback asked for: its row names the lane, which retention cleans up by it.
+BLANK_CALLBACK = codec.encode_callback(Callback(""))
+
+_FIND = (
+    "SELECT e.seq, length(e.digest) = 0, e.opts FROM event e JOIN tenant t ON t.no = e.tenant"
+    " WHERE t.name = ? AND e.id = ?"
+)
+_LANES = "SELECT lane FROM delivery WHERE event = ?"
+_OF_EVENTS = "event IN (SELECT value FROM json_each(?1))"
+_PENDING = f"SELECT lane, event FROM delivery WHERE state = {int(DeliveryState.PENDING)} AND {_OF_EVENTS}"  # noqa: S608 - constants
+_HOLD_NOTHING = tuple(
+    f"{statement} WHERE {_OF_EVENTS}{unless}"
+    for statement, unless in (
+        ("UPDATE delivery SET info = NULL, error = NULL", " AND (info IS NOT NULL OR error IS NOT NULL)"),
+        ("UPDATE attempt SET info = NULL, error = NULL", " AND (info IS NOT NULL OR error IS NOT NULL)"),
+        ("DELETE FROM response_body", ""),
+        ("UPDATE payload SET key_no = -1, crc = 0, data = x''", ""),
+    )
+)
+_BLANK_CALLBACKS = f"UPDATE callback SET spec = ?2 WHERE {_OF_EVENTS} RETURNING lane"  # noqa: S608 - constants
+# An origin goes with the last event that told it.
+_BLANK_LANES = (
+    f"UPDATE callback_lane SET origin = '{ERASED_ORIGIN}' || lane WHERE lane IN (SELECT value FROM json_each(?1))"  # noqa: S608 - a constant
+    " AND origin <> '' AND NOT EXISTS (SELECT 1 FROM callback c WHERE c.lane = callback_lane.lane AND c.spec <> ?2)"
+)
+_OPTS = "SELECT seq, opts FROM event WHERE seq IN (SELECT value FROM json_each(?))"
+_TOMBSTONES = Statement(
+    "seq, opts", "UPDATE event SET digest = x'', opts = v.opts FROM v WHERE event.seq = v.seq AND v.seq IS NOT NULL"
+)
+
+_TENANT = "SELECT no FROM tenant WHERE name = ?"
+_ENDPOINTS = "SELECT lane, id, status, deleted_ms FROM endpoint WHERE tenant = ?"
+_BLANK_ENDPOINT = "UPDATE endpoint SET name = NULL, deleted_ms = ?, spec = ? WHERE lane = ?"
+_LANES_HOLD_NOTHING = tuple(
+    f"DELETE FROM {table} WHERE lane IN (SELECT lane FROM endpoint WHERE tenant = ?)"  # noqa: S608 - names of our own schema
+    for table in ("endpoint_revision", "lane_health", "restored_lane")
+)
+_BLANK_ORIGINS = f"UPDATE callback_lane SET origin = '{ERASED_ORIGIN}' || lane WHERE tenant = ? AND origin <> ''"  # noqa: S608 - a constant
+_BEGIN = (
+    "INSERT INTO erasure (tenant, up_to, done, asked_ms) SELECT ?1, coalesce(max(seq), 0), -1, ?2 FROM event"
+    " WHERE tenant = ?1 ON CONFLICT (tenant) DO UPDATE"
+    " SET up_to = excluded.up_to, done = -1, asked_ms = excluded.asked_ms RETURNING up_to"
+)
+_UNLOCK = (
+    "UPDATE erasure SET done = 0, up_to = max(up_to, (SELECT coalesce(max(seq), 0) FROM event e WHERE e.tenant = ?1))"
+    " WHERE tenant = ?1 AND done < 0"
+)
+_STAND = "SELECT up_to, done, asked_ms FROM erasure WHERE tenant = ?"
+_COUNT = "SELECT count(*) FROM event INDEXED BY event_by_tenant WHERE tenant = ? AND seq > ? AND seq <= ?"
+_WINDOW = (
+    "SELECT e.seq, length(e.digest) > 0, (SELECT count(*) FROM delivery d WHERE d.event = e.seq)"
+    " FROM event e INDEXED BY event_by_tenant WHERE e.tenant = ? AND e.seq > ? AND e.seq <= ? ORDER BY e.seq LIMIT ?"
+)
+_NEXT_HOUR = "SELECT min(hour) FROM lane_hour WHERE hour > ?"
+_ERASE_HOUR = "DELETE FROM lane_hour WHERE hour = ? AND lane IN (SELECT lane FROM endpoint WHERE tenant = ?)"
+_LOOK = (
+    "SELECT t.no, x.up_to, x.done, EXISTS (SELECT 1 FROM token k WHERE k.tenant = ?1)"
+    " FROM (SELECT 1) LEFT JOIN tenant t ON t.name = ?1 LEFT JOIN erasure x ON x.tenant = t.no"
+)
+_UNDER_WAY = "SELECT t.name, x.up_to, x.done FROM erasure x JOIN tenant t ON t.no = x.tenant ORDER BY x.asked_ms"
+
+_END = 1 << 62
+
+
+class ErasedEvent(NamedTuple):
+    """A tombstone: ``cancelled`` deliveries of it were still owed. ``already``: it was one before."""
+
+    seq: int
+    erased_at_ms: int
+    cancelled: int = 0
+    already: bool = False
+
+
+class Begun(NamedTuple):
+    """A tenant's erasure is written down: ``events`` to look at, up to ``up_to``; ``endpoints`` deleted by it."""
+
+    events: int
+    endpoints: int
+    up_to: int
+
+
+class Step(NamedTuple):
+    """What one step did. ``hour``: for the next one. Without ``more`` the tenant is erased."""
+
+    events: int
+    cancelled: int
+    more: bool
+    hour: int = -1
+
+
+class Standing(NamedTuple):
+    """What is known of a tenant. ``events``: tombstones among them; ``left``: still to be looked at."""
+
+    events: int
+    erasing: bool
+    left: int
+
+
+class UnderWay(NamedTuple):
+    """A tenant's erasure that has not come to its end. ``locked``: what is sealed can't be opened any more."""
+
+    tenant: str
+    up_to: int
+    locked: bool
+
+
+def erase_event(tenant: str, event_id: str, now_ms: int) -> Task[ErasedEvent | None]:
+    """Make a tombstone of an event; None if there is none of that id. Twice is once."""
+
+    def run(db: sqlite3.Connection) -> ErasedEvent | None:
+        found = db.execute(_FIND, (tenant, event_id)).fetchone()
+        if found is None:
+            return None
+        seq, already, opts = found
+        if already:
+            return ErasedEvent(seq, codec.decode_opts(opts).erased_at_ms or 0, already=True)
+        return ErasedEvent(seq, now_ms, _erase(db, [seq], now_ms))
+
+    return Task("erase_event", run, rows=ROWS_AN_EVENT)
+
+
+def begin_erasure(tenant: str, now_ms: int) -> Task[Begun | None]:
+    """Delete a tenant's endpoints and tokens, and write down that its events go; None if nobody knows the tenant."""
+
+    def run(db: sqlite3.Connection) -> Begun | None:
+        no = _number(db, tenant)
+        if no is None:
+            return None
+        rows = db.execute(_ENDPOINTS, (no,)).fetchall()
+        _zero(db)
+        for lane, endpoint_id, status, deleted_ms in rows:
+            blank = _blank(lane, endpoint_id, tenant, status, now_ms if deleted_ms is None else deleted_ms)
+            db.execute(_BLANK_ENDPOINT, (blank.deleted_at_ms, codec.encode_spec(blank), lane))
+        for statement in (*_LANES_HOLD_NOTHING, _BLANK_ORIGINS):
+            db.execute(statement, (no,))
+        db.execute("DELETE FROM token WHERE tenant = ?", (tenant,))
+        up_to = db.execute(_BEGIN, (no, now_ms)).fetchall()[0][0]
+        events = db.execute(_COUNT, (no, 0, up_to)).fetchone()[0]
+        return Begun(events, sum(deleted_ms is None for *_, deleted_ms in rows), up_to)
+
+    return Task("begin_erasure", run, rows=256)
+
+
+def keys_are_gone(tenant: str) -> Task[int]:
+    """Nobody can open what was sealed for the tenant up to now: its events up to now go. Answers the last of them."""
+
+    def run(db: sqlite3.Connection) -> int:
+        no = _number(db, tenant)
+        db.execute(_UNLOCK, (no,))
+        found = db.execute(_STAND, (no,)).fetchone()
+        return found[0] if found else 0
+
+    return Task("keys_are_gone", run)
+
+
+def erase_next(tenant: str, limit: int, now_ms: int, hour: int = -1) -> Task[Step]:
+    """The next step of a tenant's erasure: up to ``limit`` events, or hours of statistics beyond ``hour``."""
+
+    def run(db: sqlite3.Connection) -> Step:
+        no = _number(db, tenant)
+        stand = db.execute(_STAND, (no,)).fetchone()
+        if no is None or stand is None:
+            return Step(0, 0, more=False)
+        _zero(db)
+        up_to, done, _ = stand
+        window = db.execute(_WINDOW, (no, done, up_to, limit)).fetchall()
+        if not window:
+            return _erase_hours(db, no, hour)
+        seqs, last = _choose(window, limit)
+        stopped = _erase(db, seqs, now_ms)
+        db.execute("UPDATE erasure SET done = ? WHERE tenant = ?", (last, no))
+        return Step(len(seqs), stopped, more=True)
+
+    return Task("erase_next", run, background=True, rows=limit)
+
+
+def erase_again(db: sqlite3.Connection, tenant: str, event_id: str | None, now_ms: int) -> None:
+    """Erase an event, or without an id all of a tenant, at once and within the caller's transaction.
+
+    For a database that nobody uses: of a backup that still holds what was erased after it was made.
+    """
+    if event_id is not None:
+        erase_event(tenant, event_id, now_ms).run(db)
+        return
+    if begin_erasure(tenant, now_ms).run(db) is None:
+        return
+    keys_are_gone(tenant).run(db)
+    step = Step(0, 0, more=True)
+    while step.more:
+        step = erase_next(tenant, ROWS_AN_EVENT * 256, now_ms, step.hour).run(db)
+
+
+def wipe_log(database: Database) -> bool:
+    """Bring everything into the database and empty the log; False if somebody was in the way.
+
+    On a connection of its own, so for a thread beside the writer's, which waits meanwhile.
+    """
+    with contextlib.closing(database.connect()) as db:
+        db.execute(f"PRAGMA busy_timeout = {WIPE_WAIT_MS}")
+        try:
+            busy: int = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except sqlite3.OperationalError:
+            return False
+        finally:
+            db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    return not busy
+
+
+class ErasureReads:
+    """What is read of erasing."""
+
+    def __init__(self, reader: Fetches) -> None:
+        self._reader = reader
+
+    async def find(self, tenant: str, event_id: str) -> tuple[int, int | None, list[int]] | None:
+        """An event's number, when it was erased (None: it wasn't) and the lanes of its deliveries; None without one."""
+        found = await self._reader.fetch(_FIND, (tenant, event_id))
+        if not found:
+            return None
+        seq, gone, opts = found[0]
+        lanes = [lane for (lane,) in await self._reader.fetch(_LANES, (seq,))]
+        return seq, codec.decode_opts(opts).erased_at_ms if gone else None, lanes
+
+    async def standing(self, tenant: str) -> Standing | None:
+        """How much there is of a tenant; None if nobody knows it."""
+        no, up_to, done, has_token = (await self._reader.fetch(_LOOK, (tenant,)))[0]
+        if no is None:
+            return Standing(0, erasing=False, left=0) if has_token else None
+        events = (await self._reader.fetch(_COUNT, (no, 0, _END)))[0][0]
+        if up_to is None:
+            return Standing(events, erasing=False, left=0)
+        left = (await self._reader.fetch(_COUNT, (no, done, up_to)))[0][0]
+        return Standing(events, erasing=True, left=left)
+
+    async def under_way(self) -> list[UnderWay]:
+        """Every erasure that has not come to its end, the first asked for first."""
+        return [UnderWay(name, up_to, done >= 0) for name, up_to, done in await self._reader.fetch(_UNDER_WAY)]
+
+
+def _number(db: sqlite3.Connection, tenant: str) -> int | None:
+    """The tenant's number; of one that has nothing but a token it is made."""
+    found = db.execute(_TENANT, (tenant,)).fetchone()
+    if found is None and db.execute("SELECT 1 FROM token WHERE tenant = ? LIMIT 1", (tenant,)).fetchone():
+        found = db.execute("INSERT INTO tenant (name) VALUES (?) RETURNING no", (tenant,)).fetchall()[0]
+    return None if found is None else int(found[0])
+
+
+def _blank(lane: int, endpoint_id: str, tenant: str, status: str, deleted_ms: int) -> Endpoint:
+    """What an endpoint's row says when it says nothing any more."""
+    return Endpoint(
+        lane=lane,
+        id=endpoint_id,
+        tenant=tenant,
+        url="",
+        dialect="standard",
+        created_at_ms=0,
+        updated_at_ms=deleted_ms,
+        status=EndpointStatus(status),
+        deleted_at_ms=deleted_ms,
+    )
+
+
+def _choose(window: Sequence[tuple[int, int, int]], limit: int) -> tuple[list[int], int]:
+    """Which of these events still hold something, as far as the step's budget of rows reaches; and the last seen."""
+    seqs, last, rows = [], 0, 0
+    for seq, whole, deliveries in window:
+        last = seq
+        if whole:
+            seqs.append(seq)
+            rows += deliveries
+        if rows >= limit * ROWS_AN_EVENT:
+            break
+    return seqs, last
+
+
+def _erase(db: sqlite3.Connection, seqs: Sequence[int], now_ms: int) -> int:
+    """Make tombstones of these events; answers how many deliveries were cancelled."""
+    if not seqs:
+        return 0
+    _zero(db)
+    which = json.dumps(list(seqs))
+    owed = db.execute(_PENDING, (which,)).fetchall()
+    stopped = sum(finish(db, [Finish(lane, event, cancelled()) for lane, event in owed]))
+    for statement in _HOLD_NOTHING:
+        db.execute(statement, (which,))
+    lanes = {lane for (lane,) in db.execute(_BLANK_CALLBACKS, (which, BLANK_CALLBACK)).fetchall()}
+    if lanes:
+        db.execute(_BLANK_LANES, (json.dumps(sorted(lanes)), BLANK_CALLBACK))
+    opts = [(seq, codec.erased_opts(old, now_ms)) for seq, old in db.execute(_OPTS, (which,)).fetchall()]
+    _TOMBSTONES.run_all(db, opts)
+    return stopped
+
+
+def _erase_hours(db: sqlite3.Connection, no: int, hour: int) -> Step:
+    """The last steps: hourly statistics, then the erasure's own row."""
+    for _ in range(HOURS_A_STEP):
+        following = db.execute(_NEXT_HOUR, (hour,)).fetchone()[0]
+        if following is None:
+            for statement in _LANES_HOLD_NOTHING:  # an attempt that ended late may have written some
+                db.execute(statement, (no,))
+            db.execute("DELETE FROM erasure WHERE tenant = ?", (no,))
+            return Step(0, 0, more=False)
+        hour = following
+        db.execute(_ERASE_HOUR, (hour, no))
+    return Step(0, 0, more=True, hour=hour)
+
+
+def _zero(db: sqlite3.Connection) -> None:
+    """From here on what this connection frees is overwritten with zeros."""
+    db.execute("PRAGMA secure_delete = ON").fetchall()
