@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import sys
@@ -10,8 +11,22 @@ from pathlib import Path
 import pytest
 from tests.transports.socket_parts import Echo, Later, ask, both_loops, connect, descriptors, serving, settle, until
 
+from ringback import AsyncProducer, Producer
 from ringback.transports.bind import AddressInUse, bind_unix
 from ringback.transports.unix_socket import MAX_LINES_PER_TURN, EventsServer, SocketLimits
+
+
+def close(*writers):
+    """Let go of producers' ends."""
+    for writer in writers:
+        writer.close()
+
+
+class Acks(Echo):
+    """Answers each line as the daemon answers an accepted event."""
+
+    def handle(self, line, peer, answer):
+        answer(json.dumps({"ok": True, "id": json.loads(line)["id"], "deliveries": 0}).encode() + b"\n")
 
 
 @both_loops
@@ -28,6 +43,79 @@ async def test_connections_beyond_the_cap_are_told_so_and_closed(tmp_path):
             writer.close()
         await until(lambda: not server.connections)
         assert await ask(tmp_path, b"again\n") == b"again\n"
+
+
+@both_loops
+async def test_the_longest_idle_gives_way_to_a_newcomer(tmp_path):
+    """With all places taken, who was silent longest and is owed nothing is closed, and an operator is told."""
+    notices, handler = [], Later()
+    async with serving(tmp_path, handler, notices, max_connections=3, idle_s=0) as server:
+        (asking_reader, asking), (first, one), (second, two) = [await connect(tmp_path) for _ in range(3)]
+        asking.write(b"a\n")
+        await handler.until(1)
+        await until(lambda: server.connections == 3)
+        newcomer = asyncio.ensure_future(ask(tmp_path, b"new\n"))
+        await handler.until(2)
+        assert await first.read() == b""
+        assert not second.at_eof()
+        (notice,) = notices
+        assert notice[0] == "socket.gave_way"
+        assert notice[1]["pid"] == os.getpid()
+        handler.answer(2)
+        assert await newcomer == b"new\n"
+        assert await asking_reader.readline() == b"a\n"
+        close(asking, one, two)
+
+
+@both_loops
+async def test_who_is_owed_an_answer_never_gives_way(tmp_path):
+    """Connections with a line unanswered keep their places, however long they were silent."""
+    handler = Later()
+    async with serving(tmp_path, handler, max_connections=2, idle_s=0) as server:
+        writers = [(await connect(tmp_path))[1] for _ in range(2)]
+        for writer in writers:
+            writer.write(b"a\n")
+        await handler.until(2)
+        assert (await ask(tmp_path, b"", half_close=False)).startswith(b"refused overloaded")
+        assert server.connections == 2
+        close(*writers)
+
+
+@both_loops
+async def test_half_a_line_keeps_no_place(tmp_path):
+    """An unterminated line is no event, so who leaves one there and falls silent is idle."""
+    async with serving(tmp_path, Echo(), max_connections=1, idle_s=0) as server:
+        reader, writer = await connect(tmp_path)
+        writer.write(b'{"type":')
+        await until(lambda: server.connections == 1)
+        await settle()
+        assert await ask(tmp_path, b"new\n") == b"new\n"
+        assert await reader.read() == b""
+        close(writer)
+
+
+@both_loops
+async def test_who_was_silent_for_less_than_the_limit_keeps_its_place(tmp_path):
+    """A newcomer is turned away while nobody was idle for long."""
+    async with serving(tmp_path, Echo(), max_connections=1) as server:
+        reader, writer = await connect(tmp_path)
+        await until(lambda: server.connections == 1)
+        for _ in range(2):
+            assert (await ask(tmp_path, b"", half_close=False)).startswith(b"refused overloaded")
+        assert not reader.at_eof()
+        close(writer)
+
+
+@both_loops
+async def test_producers_connect_again_when_they_had_to_give_way(tmp_path):
+    """Both producers send over a fresh connection, without an error, after theirs was closed as idle."""
+    path = str(tmp_path / "s")
+    async with serving(tmp_path, Acks(), max_connections=1, idle_s=0):
+        with Producer(path) as blocking:
+            async with AsyncProducer(path) as other:
+                for n in range(3):
+                    assert (await asyncio.to_thread(blocking.send, "a.b", {}, id=f"b{n}")).id == f"b{n}"
+                    assert (await other.send("a.b", {}, id=f"o{n}")).id == f"o{n}"
 
 
 @both_loops

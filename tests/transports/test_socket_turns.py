@@ -97,6 +97,9 @@ class Host:
     def forget(self, connection):
         self.queued.clear()
 
+    def now_s(self):
+        return 0.0
+
     def enqueue(self, connection):
         self.queued.append(connection)
 

@@ -44,13 +44,15 @@ class SocketLimits(msgspec.Struct, frozen=True):
     """What one server holds at most.
 
     ``max_unanswered`` and ``write_high_bytes`` are a connection's: lines that wait for their answer, and bytes of
-    answers its producer hasn't read, before it is read no further.
+    answers its producer hasn't read, before it is read no further. ``idle_s``: one that was silent for longer, with
+    nothing unanswered, gives way when a new producer finds no place.
     """
 
     max_event_bytes: int = 1_048_576
     max_unanswered: int = 1024
     max_connections: int = 256
     write_high_bytes: int = 65_536
+    idle_s: float = 60.0
 
 
 class Host(Protocol):
@@ -59,6 +61,10 @@ class Host(Protocol):
     @property
     def paused(self) -> bool:
         """Whether nothing is read or handled at present."""
+        ...
+
+    def now_s(self) -> float:
+        """Monotonic seconds; need not be finer than a turn of the loop."""
         ...
 
     def admit(self, connection: "Connection") -> bytes | None:
@@ -108,7 +114,8 @@ class Connection(asyncio.Protocol):
         self._buffer = LineBuffer(limits.max_event_bytes)
         self._slots: deque[Slot] = deque()
         self._transport: asyncio.Transport | None = None  # None: not made yet, turned away, or lost
-        self._peer = Peer(via="socket")
+        self.peer = Peer(via="socket")
+        self.active_s = 0.0  #: when it was last heard or answered, by the host's clock
         self._unseen = False  # the buffer may hold a complete line
         self._queued = False  # stands in the server's queue
         self._flush_due = False
@@ -122,6 +129,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Join the host, or be turned away with one line."""
         stream = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
+        self.active_s = self._host.now_s()
         refusal = self._host.admit(self)
         if refusal is not None:
             stream.write(refusal)
@@ -129,12 +137,13 @@ class Connection(asyncio.Protocol):
             return
         stream.set_write_buffer_limits(high=self._write_high_bytes)
         self._transport = stream
-        self._peer = _peer_of(stream)
+        self.peer = _peer_of(stream)
 
     def data_received(self, data: bytes) -> None:
         """Keep what was read and ask for a turn."""
         if self._transport is None:
             return
+        self.active_s = self._host.now_s()
         self._buffer.feed(data)
         self._unseen = True
         self.adjust()
@@ -209,6 +218,17 @@ class Connection(asyncio.Protocol):
         self.adjust()
         self._close_if_done()
 
+    @property
+    def idle(self) -> bool:
+        """Whether it owes its producer nothing: no line waits to be looked at or answered, no answer to be read."""
+        transport = self._transport
+        return transport is not None and not (self._unseen or self._slots or transport.get_write_buffer_size())
+
+    def give_way(self) -> None:
+        """Close, as idle as it is; the beginning of a line that may have come is no event."""
+        if self._transport is not None:
+            self._transport.close()
+
     def abort(self) -> None:
         """Cut the connection off."""
         if self._transport is not None:
@@ -225,9 +245,9 @@ class Connection(asyncio.Protocol):
         self._saturated = len(self._slots) >= self._max_unanswered
         if line is TOO_LONG:
             message = f"a line is longer than {self._max_event_bytes} bytes"
-            slot(self._handler.refuse("too_large", message, self._peer))
+            slot(self._handler.refuse("too_large", message, self.peer))
         else:
-            self._handler.handle(line, self._peer, slot)
+            self._handler.handle(line, self.peer, slot)
 
     def answered(self, slot: Slot) -> None:
         """Write soon, so that the answers of one turn leave in one write."""
@@ -245,6 +265,7 @@ class Connection(asyncio.Protocol):
             answers.append(answer)
             slots.popleft()
         transport.write(b"".join(answers))
+        self.active_s = self._host.now_s()
         if self._saturated and len(slots) < self._resume_below:
             self._saturated = False
             self.adjust()

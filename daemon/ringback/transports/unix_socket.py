@@ -3,7 +3,8 @@
 Role: listens on a Unix stream socket, admits producers up to the limit, deals the turns of the event loop out to their
 connections, and ends them in good order.
 Rules: one turn handles a bounded share of lines, dealt out by turns, so that no producer starves another and the loop
-stays quick; back-pressure is not reading; on a stop what was read is answered first.
+stays quick; back-pressure is not reading; on a stop what was read is answered first. When all places are taken, the
+connection that has been idle longest gives way to a new one, so that silent ones can't keep producers out.
 Must not know: what a line says, what an answer says, what makes an event durable.
 """
 
@@ -44,6 +45,7 @@ class EventsServer:
         self._empty = asyncio.Event()
         self._queue: deque[Connection] = deque()  # those with lines to handle; each at most once
         self._turn_due = False
+        self._none_idle_until_s = 0.0  # by the loop's clock: until then looking for an idle connection is in vain
         self._server: asyncio.AbstractServer | None = None
         self._path = ""
         self._ours: Identity | None = None
@@ -116,15 +118,34 @@ class EventsServer:
         """Whether ``pause`` is in force."""
         return self._paused
 
+    def now_s(self) -> float:
+        """The loop's clock."""
+        return asyncio.get_running_loop().time()
+
     def admit(self, connection: Connection) -> bytes | None:
         """Take the connection in (None), or say with which line it is turned away."""
         if self._stopping:
             return self._handler.refuse("shutting_down", "the daemon is stopping")
-        if len(self._connections) >= self._limits.max_connections:
+        if len(self._connections) >= self._limits.max_connections and not self._make_room():
             self.notice("socket.overloaded", {"max_connections": self._limits.max_connections})
             return self._handler.refuse("overloaded", f"more than {self._limits.max_connections} connections")
         self._connections.add(connection)
         return None
+
+    def _make_room(self) -> bool:
+        """Close the connection that has been idle longest, if it was for long enough; whether there was one."""
+        now_s, idle_s = self.now_s(), self._limits.idle_s
+        if now_s < self._none_idle_until_s:
+            return False
+        longest = min(self._connections, key=lambda one: one.active_s if one.idle else now_s)
+        if not longest.idle or now_s - longest.active_s < idle_s:
+            self._none_idle_until_s = (longest.active_s if longest.idle else now_s) + idle_s
+            return False
+        self._connections.discard(longest)  # its place is free now; the transport tells of its end later
+        longest.give_way()
+        silent_s = round(now_s - longest.active_s)
+        self.notice("socket.gave_way", {"idle_s": silent_s, "uid": longest.peer.uid, "pid": longest.peer.pid})
+        return True
 
     def forget(self, connection: Connection) -> None:
         """The connection is gone."""
