@@ -25,6 +25,7 @@ from ringback.service.attempt import Attempts
 from ringback.service.backlog import BacklogLook
 from ringback.service.callbacks import Callbacks
 from ringback.service.dispatch import Dispatch
+from ringback.service.doctor import Doctor
 from ringback.service.endpoints import Endpoints
 from ringback.service.intake import Intake
 from ringback.service.janitor import Janitor
@@ -34,7 +35,7 @@ from ringback.service.metrics import Metrics
 from ringback.service.reload import Live, policy_of
 from ringback.service.restored import restored
 from ringback.service.rotation import Rotation
-from ringback.service.settings_parts import defaults_of, keep_of, limits_of, rules_of
+from ringback.service.settings_parts import defaults_of, keep_of, limits_of, rules_of, ways_of
 from ringback.service.spool import Spool
 from ringback.service.stats import Stats
 from ringback.service.tokens import Tokens
@@ -127,6 +128,7 @@ async def assemble(
         started_at_ms=clock.now_ms(),
         tokens=Tokens(writer, clock, chance, await tokens.load(pool)),
         verify=verify,
+        doctor=Doctor(sender, clock, ways_of(settings)),
         rotation=_rotation(endpoints, clock, chance),
         maintenance=await stack.enter_async_context(Maintenance(database, writer, clock, lambda: janitor.keep)),
         restored=await restored(endpoints, writer, pool, callbacks.holder(dispatch.changed)),
@@ -185,6 +187,7 @@ def _live(
         Live((*keys, "endpoint_defaults."), deliveries),
         Live(("retention.events_days", "retention.attempts_days"), lambda s: janitor.reconfigure(keep_of(s))),
         Live(("egress.", "callbacks.", "tenant."), lambda s: deps.callbacks.reconfigure(policy_of(s), rules_of(s))),
+        Live(("egress.", *keys), lambda s: deps.doctor.follow(ways_of(s))),
         Live(("log.level",), lambda settings: set_level(settings.log.level)),
     )
 

@@ -9,6 +9,7 @@ import json
 import threading
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +20,7 @@ from ringback.api.access import Door
 from ringback.api.app import serve
 from ringback.api.deps import Deps
 from ringback.api.guard import Guard
-from ringback.core.egress import parse_policy
+from ringback.core.egress import judge_address, parse_policy
 from ringback.core.events import EventLimits
 from ringback.core.lifecycle import succeeded
 from ringback.core.model import AttemptInfo, AttemptRecord, Outcome, OutcomeKind, Request, Transition
@@ -27,6 +28,7 @@ from ringback.kit.clock import SystemChance, SystemClock
 from ringback.kit.wake import run_turns
 from ringback.service.backlog import BacklogLook
 from ringback.service.callbacks import Callbacks
+from ringback.service.doctor import Doctor, Ways
 from ringback.service.endpoints import EndpointDefaults, Endpoints
 from ringback.service.intake import Intake
 from ringback.service.janitor import DAY_MS, Keep
@@ -49,6 +51,7 @@ from ringback.store.reader import Reader
 from ringback.store.stats import StatsReads
 from ringback.store.writer import Writer
 from ringback.transports.bind import bind_tcp, bind_unix
+from ringback.transports.http import HttpSender
 from ringback.transports.line_connection import SocketLimits
 from ringback.transports.unix_socket import EventsServer
 
@@ -155,6 +158,7 @@ class Parts:
             callbacks=self.callbacks,
             tokens=Tokens(self.writer, clock, chance),
             verify=verify,
+            doctor=await self._doctor(clock),
             maintenance=maintenance,
             restored=restored,
             stats=Stats(self.writer),
@@ -181,6 +185,14 @@ class Parts:
             clock=clock,
             chance=chance,
         )
+
+    async def _doctor(self, clock: SystemClock) -> Doctor:
+        """On the real network, as far as loopback."""
+        policy = parse_policy(False, ["127.0.0.0/8"], [])
+        sender = HttpSender(clock=clock, judge_address=partial(judge_address, policy))
+        await sender.start()
+        self._stack.push_async_callback(sender.stop)
+        return Doctor(sender, clock, Ways(policy, divert_to=self.divert_to))
 
     async def _upkeep(self, database: Database, reader: Reader) -> tuple[Maintenance, Restored]:
         self.held_callbacks: list[bool] = []

@@ -127,6 +127,7 @@ BODIES: dict[str, Any] = {
     "Event": {"type": "x", "data": {}},
     "TokenFields": {"tenant": "acme"},
     "RotateFields": {"grace_s": 60},
+    "DoctorFields": {"url": "https://receiver.test./#"},
 }
 #: Can't be asked for out of the blue, or doesn't answer with JSON.
 ELSEWHERE = {"/api/v1/handshakes/{token}", "/openapi.json", "/metrics", "/api/v1/db/backup"}

@@ -13,6 +13,7 @@ from ringback.core.model import Event, Peer, Rejection
 from ringback.kit.clock import Chance, Clock
 from ringback.service.backlog import BacklogLook
 from ringback.service.callbacks import Callbacks
+from ringback.service.doctor import Doctor
 from ringback.service.endpoints import Endpoints
 from ringback.service.lane_facts import NOTHING_KNOWN, LaneFacts
 from ringback.service.maintenance import Maintenance
@@ -106,6 +107,7 @@ class Deps:
     disk: Callable[[], Disk]
     started_at_ms: int
     verify: Verify
+    doctor: Doctor
     maintenance: Maintenance
     restored: Restored
     clock: Clock

@@ -21,6 +21,7 @@ from ringback.core.signing import mask_secret
 from ringback.core.times import rfc3339
 from ringback.service.endpoint_fields import Refusal
 from ringback.service.endpoints import Changed
+from ringback.service.proofs import Trying
 
 PATH = "/api/v1/endpoints"
 MASKED = "…"
@@ -144,6 +145,7 @@ def view(deps: Deps, endpoint: Endpoint, *, reveal: bool = False) -> dict[str, A
         "retry": _retry(endpoint.retry),
         "handshake": endpoint.handshake,
         "proof": _proof(endpoint),
+        "challenge": _challenge(deps.verify.trying(endpoint.lane)),
         "tls_verify": endpoint.tls_verify,
         "headers": endpoint.headers if reveal else _masked(endpoint, endpoint.headers),
         "options": endpoint.options if reveal else _masked_options(endpoint),
@@ -168,6 +170,15 @@ def _proof(endpoint: Endpoint) -> dict[str, Any] | None:
     times = {"proved_at": proof.proved_at_ms, "renew_at": proof.renew_at_ms, "consent_until": proof.consent_until_ms}
     shown: dict[str, Any] = {name: None if at_ms is None else rfc3339(at_ms) for name, at_ms in times.items()}
     return shown | {"allowed_per_min": proof.per_min}
+
+
+def _challenge(trying: Trying | None) -> dict[str, Any] | None:
+    """Its handshake under way; null if none is."""
+    if trying is None:
+        return None
+    times = {"asked_at": trying.asked_at_ms, "next_at": trying.next_at_ms}
+    shown: dict[str, Any] = {name: None if at_ms is None else rfc3339(at_ms) for name, at_ms in times.items()}
+    return {"tries": trying.tries, "failure": trying.failure} | shown
 
 
 def _previous(secret: Secret, *, reveal: bool) -> dict[str, Any]:

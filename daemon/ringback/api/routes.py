@@ -8,6 +8,7 @@ Must not know: what any call does.
 from ringback.api import (
     deliveries,
     delivery_pages,
+    doctor,
     endpoint_verbs,
     endpoints,
     events,
@@ -186,6 +187,15 @@ ROUTES: tuple[Route, ...] = (
         "What happened to an event, a delivery or an endpoint, in plain words, and what it waits for",
         gives="Why",
         query=why.FILTERS,
+    ),
+    Route(
+        "POST",
+        "/api/v1/doctor",
+        doctor.doctor,
+        Rule.OPERATOR,
+        "Why nothing arrives: each step of the way to a url or an endpoint",
+        gives="Diagnosis",
+        takes="DoctorFields",
     ),
     Route(
         "POST",

@@ -149,6 +149,7 @@ def _of_endpoints() -> dict[str, Schema]:
             consent_until="time?",
             allowed_per_min="int?",
         ),
+        "Challenge": _object("A handshake under way", tries="int", failure="text?", asked_at="time?", next_at="time?"),
         "PreviousSecret": _object("It still signs, beside the newest", secret="text", expires_at="time?"),  # noqa: S106 - a kind, not a secret
         "RotateFields": {
             "type": "object",
@@ -296,6 +297,23 @@ def _of_the_database() -> dict[str, Schema]:
 def _of_the_rest() -> dict[str, Schema]:
     return {
         "Why": _WHY,
+        "DoctorFields": {
+            "type": "object",
+            "description": "A url, or an endpoint by its id; send: it gets a test event, too",
+            "properties": {"url": kind("text"), "endpoint": kind("text"), "send": kind("bool")},
+            "additionalProperties": False,
+        },
+        "Diagnosis": _object(
+            "The steps of the way; ok: none is a problem",
+            url="text",
+            endpoint_id="text?",
+            name="text?",
+            ok="bool",
+            steps="[DoctorStep]",
+        ),
+        "DoctorStep": _object(
+            "What was found; level is ok, warning or problem", step="text", level="text", text="text", do="text?"
+        ),
         "Lanes": _object("The busiest lanes", data="[LaneNow]", attempts="{int}", events_accepted="int"),
         "LaneNow": _LANE,
         "Moved": _object("A delivery that was moved", id="text", status="text"),
@@ -354,6 +372,7 @@ def _endpoint() -> Schema:
         retry="{any}?",
         handshake="text",
         proof="Proof?",
+        challenge="Challenge?",
         tls_verify="bool",
         headers="{text}",
         options="{text}",

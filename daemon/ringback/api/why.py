@@ -195,7 +195,7 @@ async def _of_endpoint(deps: Deps, endpoint: Endpoint) -> dict[str, Any]:
     page = await deps.reads.list_deliveries(DeliveryFilter(lane=endpoint.lane), limit=LATEST)
     lane, now_ms = deps.lane_facts(endpoint.lane), deps.clock.now_ms()
     active = endpoint.status is EndpointStatus.ACTIVE
-    standing = words.lane_waits(lane, now_ms) if active else [words.held(endpoint)]
+    standing = words.lane_waits(lane, now_ms) if active else [words.held(endpoint, deps.verify.trying(endpoint.lane))]
     due = lane.next_due_ms if active and owing.rows else None
     return {
         "kind": "endpoint",

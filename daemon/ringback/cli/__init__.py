@@ -22,6 +22,7 @@ COMMANDS = {
     "top": "ringback.cli.top:top",
     "logs": "ringback.cli.logs:logs",
     "why": "ringback.cli.why:why",
+    "doctor": "ringback.cli.doctor:doctor",
     "token": "ringback.cli.token:token",
     "db": "ringback.cli.db:db",
     "config": "ringback.cli.configuration:configuration",

@@ -85,7 +85,7 @@ def parse_retry_after(value: str, now_ms: int) -> int | None:
         return None
     if text.isdigit():
         return min(int(text), MAX_GAP_S) * 1000
-    at_ms = _parse_http_date(text.lower(), now_ms)
+    at_ms = parse_http_date(text, now_ms)
     return None if at_ms is None else min(max(at_ms - now_ms, 0), MAX_GAP_S * 1000)
 
 
@@ -134,9 +134,12 @@ def _check_exponential(policy: RetryPolicy) -> list[str]:
     return problems
 
 
-def _parse_http_date(text: str, now_ms: int) -> int | None:
-    """Milliseconds since the epoch of a lower-case HTTP date; the name of the day isn't checked, as in most parsers."""
-    match = next((found for form in _HTTP_DATES if (found := form.fullmatch(text))), None)
+def parse_http_date(text: str, now_ms: int) -> int | None:
+    """Milliseconds since the epoch of an HTTP date (RFC 9110, 5.6.7), or None.
+
+    The name of the day isn't checked, as in most parsers.
+    """
+    match = next((found for form in _HTTP_DATES if (found := form.fullmatch(text.lower()))), None)
     if match is None or match["month"] not in _MONTHS:
         return None
     year = int(match["year"])

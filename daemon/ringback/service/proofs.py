@@ -9,12 +9,25 @@ import msgspec
 
 from ringback.core import endpoint_state
 from ringback.core.endpoint_state import EndpointEvent
-from ringback.core.handshake import AwaitConsent, Finish, State
+from ringback.core.handshake import AwaitConsent, Finish, Phase, State
 from ringback.core.handshake_kinds import Failure, Proved, signs
 from ringback.core.model import Endpoint, EndpointStatus, Outcome, Proof
 from ringback.kit.log import get_logger
 
 _log = get_logger()
+
+
+class Trying(msgspec.Struct, frozen=True):
+    """A handshake under way, for people. ``asked_at_ms``: the latest challenge; ``failure``: of the last that ended.
+
+    ``next_at_ms``: when it is asked again, or, while a consent may still come, until when; None while one is out.
+    """
+
+    phase: Phase
+    tries: int
+    asked_at_ms: int | None = None
+    failure: str | None = None
+    next_at_ms: int | None = None
 
 
 def key_of(endpoint: Endpoint) -> tuple[object, ...]:

@@ -6,8 +6,10 @@ Must not know: what a part does with it.
 from ringback.config import Settings
 from ringback.core.schedule import Limits
 from ringback.service.callbacks import CallbackRules, Rules
+from ringback.service.doctor import Ways
 from ringback.service.endpoints import EndpointDefaults
 from ringback.service.janitor import DAY_MS, Keep
+from ringback.service.reload import policy_of
 
 
 def rules_of(settings: Settings) -> Rules:
@@ -30,6 +32,18 @@ def defaults_of(settings: Settings) -> EndpointDefaults:
     """What endpoints leave unsaid."""
     defaults = settings.endpoint_defaults
     return EndpointDefaults(defaults.dialect, defaults.concurrency, settings.delivery.timeout_s)
+
+
+def ways_of(settings: Settings) -> Ways:
+    """What decides a request's way."""
+    delivery = settings.delivery
+    return Ways(
+        policy=policy_of(settings),
+        connect_timeout_s=delivery.connect_timeout_s,
+        timeout_s=delivery.timeout_s,
+        divert_to=delivery.divert_to,
+        nameservers=delivery.nameservers,
+    )
 
 
 def limits_of(settings: Settings) -> Limits:

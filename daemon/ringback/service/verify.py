@@ -47,7 +47,7 @@ from ringback.kit.wake import WakeUp
 from ringback.service.attempt import Sends
 from ringback.service.endpoint_fields import Refusal
 from ringback.service.endpoints import Changed, Endpoints
-from ringback.service.proofs import after, facts_of, key_of, say, tell
+from ringback.service.proofs import Trying, after, facts_of, key_of, say, tell
 from ringback.store.errors import StoreError
 
 #: Challenges out at the same time.
@@ -71,11 +71,16 @@ class Us(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True, eq=False)
 class _Run:
-    """One handshake under way. ``key``: what is being proved; another one makes this run's reports void."""
+    """One handshake under way. ``key``: what is being proved; another one makes this run's reports void.
+
+    ``asked_at_ms`` and ``failure`` are of the latest try, for people.
+    """
 
     lane: int
     key: tuple[object, ...]
     state: State
+    asked_at_ms: int | None = None
+    failure: str | None = None
 
 
 class Verify:
@@ -135,6 +140,13 @@ class Verify:
             self._start(endpoint, State(endpoint.handshake))
         elif standing is EndpointStatus.ACTIVE and proof is not None and proof.renew_at_ms is not None:
             self._plan_at(lane, proof.renew_at_ms)
+
+    def trying(self, lane: int) -> Trying | None:
+        """How far an endpoint's handshake has come; None if none is under way."""
+        run = self._runs.get(lane)
+        if run is None:
+            return None
+        return Trying(run.state.phase, run.state.tries, run.asked_at_ms, run.failure, self._at_ms.get(lane))
 
     async def challenge(self, endpoint_id: str) -> Changed | Refusal:
         """Have an endpoint prove itself now. Raises StoreError if it can't be written."""
@@ -213,6 +225,7 @@ class Verify:
         await self._act(run, endpoint, action, None)
 
     async def _ask(self, run: _Run, endpoint: Endpoint) -> None:
+        run.asked_at_ms = self._clock.now_ms()
         run.state, action = handshake.step(run.state, Begin(self._challenge(endpoint)))
         if not isinstance(action, Send):
             return
@@ -244,7 +257,7 @@ class Verify:
         now_ms = self._clock.now_ms()
         facts = facts_of(run.state, outcome)
         if isinstance(action, Rest):
-            due_at_ms = now_ms + round(action.delay_s * 1000)
+            run.failure, due_at_ms = str(action.failure), now_ms + round(action.delay_s * 1000)
             facts |= {"reason": action.failure.reason, "error": action.failure.detail, "due_at": rfc3339(due_at_ms)}
             say("handshake.failed", endpoint, **facts)
             self._plan_at(run.lane, due_at_ms)

@@ -12,11 +12,13 @@ import msgspec
 
 from ringback.core import retry
 from ringback.core.endpoint_state import standing
+from ringback.core.handshake import Phase
 from ringback.core.model import DeliveryState, Endpoint, EndpointStatus, OutcomeKind, Peer, RetryPolicy
 from ringback.core.times import rfc3339
 from ringback.core.verdict import BAD_STATUS, DELIVERED
 from ringback.kit.redact import redact_url
 from ringback.service.lane_facts import LaneFacts
+from ringback.service.proofs import Trying
 from ringback.service.views import HELD, IN_FLIGHT, read_info
 from ringback.store.views import AttemptView, DeliveryRow
 
@@ -158,8 +160,8 @@ def waits(facts: DeliveryFacts) -> list[str]:
     return found or ["is about to be sent: nothing holds it"]
 
 
-def held(endpoint: Endpoint) -> str:
-    """Why an endpoint that isn't active gets nothing."""
+def held(endpoint: Endpoint, trying: Trying | None = None) -> str:
+    """Why an endpoint that isn't active gets nothing. ``trying``: its handshake, if one is under way."""
     reason = f" ({endpoint.status_reason})" if endpoint.status_reason else ""
     match endpoint.status:
         case EndpointStatus.PAUSED:
@@ -167,13 +169,30 @@ def held(endpoint: Endpoint) -> str:
             more = "" if beneath is EndpointStatus.ACTIVE else f"; beneath the pause it is {beneath}{reason}"
             return f"its endpoint is paused by hand; resume lets it go{more}"
         case EndpointStatus.PENDING:
-            return f"its endpoint has not proved itself yet (handshake {endpoint.handshake})"
+            tried = f": {trying_words(trying)}" if trying is not None else ""
+            return f"its endpoint has not proved itself yet (handshake {endpoint.handshake}){tried}"
         case EndpointStatus.FAILED:
             return f"its endpoint failed its handshake{reason}; challenge asks it again"
         case EndpointStatus.DISABLED:
             return f"its endpoint is disabled{reason}; resume lets it go"
         case EndpointStatus.ACTIVE:
             return "its endpoint is active"
+
+
+def trying_words(trying: Trying) -> str:
+    """How far a handshake has come."""
+    at = "" if trying.next_at_ms is None else rfc3339(trying.next_at_ms)
+    match trying.phase:
+        case Phase.ASKED:
+            before = f"; the one before failed ({trying.failure})" if trying.failure else ""
+            return f"challenge {trying.tries} is out and not answered yet{before}"
+        case Phase.CONSENTING:
+            return f"it was asked, and may consent by calling back until {at}"
+    if not trying.tries or trying.failure is None:
+        return "it is asked as soon as there is a place"
+    when = "" if trying.asked_at_ms is None else f" at {rfc3339(trying.asked_at_ms)}"
+    again = f"; it is asked again at {at}" if at else ""
+    return f"challenge {trying.tries}{when} failed ({trying.failure}){again}"
 
 
 def lane_waits(lane: LaneFacts, now_ms: int) -> list[str]:
