@@ -4,16 +4,16 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.store.kit import NOW_MS, Store, opened
+from tests.store.kit import MASTERS, NOW_MS, Store, opened
 
 from ringback.store.database import open_state
 from ringback.store.engine import Engine
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    """A running store on an empty directory."""
-    async with opened(tmp_path / "state") as running:
+@pytest.fixture(params=["plain", "sealed"])
+async def store(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    """A running store on an empty directory: whatever holds in the clear must hold with encryption."""
+    async with opened(tmp_path / "state", masters=MASTERS if request.param == "sealed" else None) as running:
         yield running
         assert running.fatal == [], "no test but those of faults may break the store"
 

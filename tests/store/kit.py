@@ -12,15 +12,21 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from ringback.core.envelope import OVERHEAD_BYTES
 from ringback.core.model import AttemptRecord, Event
 from ringback.kit.clock import SystemClock
 from ringback.store.database import Database, open_state
 from ringback.store.endpoints import EndpointReads
 from ringback.store.history import HistoryReads
+from ringback.store.keyring import Masters
+from ringback.store.keys import Connection
 from ringback.store.ops import AcceptEvent
 from ringback.store.queue import QueueReads
 from ringback.store.reader import Reader
 from ringback.store.writer import CommitStats, Writer
+
+#: A master key, for a store that is sealed.
+MASTERS = Masters(bytes(range(32)))
 
 NOW_MS = 1_800_000_000_000
 
@@ -79,9 +85,13 @@ class Store:
 
 
 @asynccontextmanager
-async def opened(directory: Path, factory: type[sqlite3.Connection] = sqlite3.Connection) -> AsyncIterator[Store]:
-    """The store on a directory; stopped and closed at the end."""
+async def opened(
+    directory: Path, factory: type[sqlite3.Connection] = Connection, masters: Masters | None = None
+) -> AsyncIterator[Store]:
+    """The store on a directory, sealed if there is a master key; stopped and closed at the end."""
     database = open_state(directory, NOW_MS, factory)
+    if masters is not None:
+        database.unlock(masters, lambda: NOW_MS)
     store = Store(database)
     await store.writer.start()
     await store.reader.open()
@@ -123,7 +133,10 @@ INVARIANTS = {
         " UNION ALL SELECT l.lane FROM callback_lane l WHERE NOT EXISTS"
         " (SELECT 1 FROM callback c WHERE c.lane = l.lane)"
     ),
-    "a wrong size": ("SELECT o.event FROM owed o JOIN payload p ON p.event = o.event WHERE o.size <> length(p.data)"),
+    "a wrong size": (
+        "SELECT o.event FROM owed o JOIN payload p ON p.event = o.event"
+        f" WHERE o.size <> length(p.data) - {OVERHEAD_BYTES} * (p.key_no > 0)"
+    ),
     "a gap in the numbers of attempts": (
         "SELECT d.event, d.lane FROM delivery d WHERE d.attempts <> (d.started_ms IS NOT NULL) +"
         " (SELECT count(*) FROM attempt a WHERE a.event = d.event AND a.lane = d.lane)"

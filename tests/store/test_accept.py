@@ -1,5 +1,6 @@
 """Accepting: what an acknowledged event means, duplicates, conflicts."""
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,6 +8,7 @@ from tests.store.kit import NOW_MS, Store, accept, check_invariants, event, open
 
 from ringback.core.model import Peer
 from ringback.store.intake import MAX_TENANTS_CACHED, Numbers
+from ringback.store.keys import PLAIN
 from ringback.store.ops import Accepted, AcceptEvent, Conflict, Failed
 from ringback.store.queue import Ask
 
@@ -35,6 +37,7 @@ async def test_everything_about_an_event_comes_back(store: Store):
     peer = Peer("socket", 1000, 100, 4242)
     await store.run(AcceptEvent(given_event, (1,), NOW_MS + 1, peer))
     (stored,) = await store.queue.load([1])
+    given_event = msgspec.structs.replace(given_event, digest=stored.event.digest)  # keyed in a sealed store
     assert (stored.event, stored.accepted_at_ms, stored.corrupt, stored.opts.peer) == (
         given_event,
         NOW_MS + 1,
@@ -187,10 +190,10 @@ def test_data_of_any_bytes_is_cut_apart_rightly(blobs):
     from ringback.store.queue import _cut, _Meta  # noqa: PLC0415 - the unit under test
 
     metas = [
-        _Meta(i, f"e{i}", "t", "a", 1, 2, "00" * 32, "", checksum(blob), len(blob), None)
+        _Meta(i, f"e{i}", "t", "a", 1, 2, "00" * 32, "", 0, checksum(blob), len(blob), None)
         for i, blob in enumerate(blobs)
     ]
-    found = _cut(metas, b"".join(blobs))
+    found = _cut(metas, b"".join(blobs), PLAIN)
     assert [(s.event.data, s.corrupt) for s in found] == [(blob, False) for blob in blobs]
 
 

@@ -7,12 +7,15 @@ Must not know: how many lanes a tenant may have, who is called.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from ringback.core.envelope import Key, place
+from ringback.core.model import Callback
 from ringback.store import codec
+from ringback.store.keys import CALLBACK, sealed
 from ringback.store.ops import AcceptEvent
 from ringback.store.reader import Fetches
 from ringback.store.rows import Statement
@@ -48,8 +51,16 @@ class CallbackLane(NamedTuple):
     origin: str
 
 
-def store(db: sqlite3.Connection, tenants: dict[str, int], fresh: Sequence[tuple[int, AcceptEvent]]) -> dict[int, int]:
-    """Write what the new events' callbacks ask for, and new lanes; the lane of each such event, by its number."""
+def store(
+    db: sqlite3.Connection,
+    tenants: dict[str, int],
+    fresh: Sequence[tuple[int, AcceptEvent]],
+    sealing: Mapping[str, Key],
+) -> dict[int, int]:
+    """Write what the new events' callbacks ask for, and new lanes; the lane of each such event, by its number.
+
+    ``sealing``: the tenants' keys, empty if nothing is sealed.
+    """
     wanted = {
         seq: (tenants[op.event.tenant], op.callback_origin) for seq, op in fresh if op.callback_origin is not None
     }
@@ -60,12 +71,17 @@ def store(db: sqlite3.Connection, tenants: dict[str, int], fresh: Sequence[tuple
     _SPEC.run(
         db,
         [
-            (seq, lanes[seq], codec.encode_callback(op.event.callback))
+            (seq, lanes[seq], _spec(seq, op.event.callback, sealing.get(op.event.tenant)))
             for seq, op in fresh
             if seq in lanes and op.event.callback is not None
         ],
     )
     return lanes
+
+
+def _spec(seq: int, asked: Callback, key: Key | None) -> bytes:
+    spec = codec.encode_callback(asked)
+    return spec if key is None else sealed(key, place(CALLBACK, seq), spec)
 
 
 def _lanes(db: sqlite3.Connection, keys: list[_Key]) -> dict[_Key, int]:

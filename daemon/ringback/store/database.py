@@ -8,11 +8,14 @@ Must not know: what the tables mean.
 
 import os
 import sqlite3
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
 from ringback.store.errors import StateCorrupt, StateError, StateLocked, StateLost, StateNewer, StateUnusable
+from ringback.store.keyring import KEYRING_NAME, Keyring, Masters
+from ringback.store.keys import Connection, Keys, attach, destroyed, without_master
 from ringback.store.rows import CACHED_STATEMENTS
 from ringback.store.statedir import DIRECTORY_MODE, Ballast, Lock, Mark, Marker
 
@@ -50,6 +53,8 @@ class Database:
         self.path = directory / DATABASE_NAME
         self.writer = db
         self.ballast = Ballast(directory)
+        self._ring: Keyring | None = None
+        self._take(without_master(db))
         self._lock = lock
         self._marker = Marker(directory)
         self._created_at_ms = mark.created_at_ms
@@ -63,6 +68,35 @@ class Database:
         self.high_seq = max(mark.high_seq, stored)
         if self.lost_events:
             db.execute("UPDATE meta SET value = ? WHERE name = 'seq'", (self.high_seq,))
+
+    def unlock(self, masters: Masters, now_ms: Callable[[], int]) -> Keyring:
+        """Open the keyring, so that what is sealed can be read and, with a master key, what is written gets sealed.
+
+        Raises:
+            MasterKeyMissing: something is sealed and there is no master key.
+            MasterKeyWrong: the master key doesn't fit.
+            KeyringLost: keys that rows are sealed with are not there.
+            StateCorrupt: the keyring is damaged.
+        """
+        ring = self._open_ring(masters, now_ms)
+        self._take(attach(self.writer, ring, self.directory / KEYRING_NAME))
+        return ring
+
+    def unlock_without_master(self, now_ms: Callable[[], int]) -> None:
+        """Open the keyring for what needs no master key: to destroy keys, to note what was erased."""
+        self._take(without_master(self.writer, self._open_ring(Masters(), now_ms)))
+
+    def erased_tenants(self) -> list[str]:
+        """Tenants whose keys are destroyed and whose rows are still here: of an erasure that broke off, or a backup."""
+        return destroyed(self.writer, self._ring) if self._ring is not None else []
+
+    def _open_ring(self, masters: Masters, now_ms: Callable[[], int]) -> Keyring:
+        self._ring = Keyring(self.directory / KEYRING_NAME, masters, now_ms)
+        return self._ring
+
+    def _take(self, keys: Keys) -> None:
+        self.keys = keys
+        self.writer.keys = keys  # type: ignore[attr-defined]  # the factory's own attribute
 
     @property
     def wal_path(self) -> Path:
@@ -92,10 +126,12 @@ class Database:
     def close(self) -> None:
         """Close the writer's connection and give the directory up; safe to call twice."""
         self.writer.close()
+        if self._ring is not None:
+            self._ring.close()
         self._lock.release()
 
 
-def open_state(directory: Path, now_ms: int, factory: type[sqlite3.Connection] = sqlite3.Connection) -> Database:
+def open_state(directory: Path, now_ms: int, factory: type[sqlite3.Connection] = Connection) -> Database:
     """Take a state directory, making it if it doesn't exist. ``factory`` is the writer's connection class.
 
     Raises:

@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from ringback.core.envelope import place
 from ringback.core.model import Endpoint
 from ringback.store import codec
 from ringback.store.errors import InvariantError
+from ringback.store.keys import SPEC, keys_of
 from ringback.store.ops import Task
 from ringback.store.reader import Fetches
 
@@ -28,8 +30,8 @@ _UPDATE = (
 )
 _REVISION = "INSERT INTO endpoint_revision (lane, revision, spec) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _LIVE = (
-    "SELECT spec FROM endpoint e WHERE deleted_ms IS NULL OR EXISTS (SELECT 1 FROM owed o WHERE o.lane = e.lane)"
-    " ORDER BY lane"
+    "SELECT lane, revision, spec FROM endpoint e WHERE deleted_ms IS NULL"
+    " OR EXISTS (SELECT 1 FROM owed o WHERE o.lane = e.lane) ORDER BY lane"
 )
 _HEALTH = (
     "INSERT INTO lane_health (lane, failing, since_ms) VALUES (?1, ?2, ?3) ON CONFLICT (lane) DO UPDATE"
@@ -59,7 +61,7 @@ def insert(endpoint: Endpoint) -> Task[Endpoint | NameTaken]:
             return NameTaken(endpoint.name)
         lane = db.execute("UPDATE meta SET value = value + 1 WHERE name = 'lane' RETURNING value").fetchone()[0]
         made = msgspec.structs.replace(endpoint, lane=lane)
-        spec = codec.encode_spec(made)
+        spec = _sealed(db, made)
         row = (lane, made.id, tenant, made.name, made.status.value, made.deleted_at_ms, made.revision, spec)
         db.execute(_INSERT, row)
         db.execute(_REVISION, (lane, made.revision, spec))
@@ -76,7 +78,7 @@ def update(endpoint: Endpoint) -> Task[Endpoint | NameTaken]:
         live = endpoint.deleted_at_ms is None
         if endpoint.name is not None and live and _taken(db, tenant, endpoint.name, endpoint.lane):
             return NameTaken(endpoint.name)
-        spec = codec.encode_spec(endpoint)
+        spec = _sealed(db, endpoint)
         row = (endpoint.name, endpoint.status.value, endpoint.deleted_at_ms, endpoint.revision, spec)
         if db.execute(_UPDATE, (*row, endpoint.lane, tenant)).rowcount != 1:
             raise InvariantError(f"no endpoint in lane {endpoint.lane} of tenant {endpoint.tenant}")
@@ -103,24 +105,33 @@ class EndpointReads:
 
     async def load_all(self) -> list[Endpoint]:
         """All that aren't deleted, and the deleted ones that still owe something (``deleted_at_ms``), by lane."""
-        return [codec.decode_spec(spec) for (spec,) in await self._reader.fetch(_LIVE)]
+        return [self._opened(*row) for row in await self._reader.fetch(_LIVE)]
 
     async def by_id(self, endpoint_id: str) -> Endpoint | None:
         """The endpoint of that id as it is or was at its end (``deleted_at_ms``); None if there never was one."""
-        rows = await self._reader.fetch("SELECT spec FROM endpoint WHERE id = ?", (endpoint_id,))
-        return codec.decode_spec(rows[0][0]) if rows else None
+        rows = await self._reader.fetch("SELECT lane, revision, spec FROM endpoint WHERE id = ?", (endpoint_id,))
+        return self._opened(*rows[0]) if rows else None
 
     async def revision(self, lane: int, revision: int) -> Endpoint | None:
         """An endpoint as it was at that revision; None if there was none."""
         rows = await self._reader.fetch(
             "SELECT spec FROM endpoint_revision WHERE lane = ? AND revision = ?", (lane, revision)
         )
-        return codec.decode_spec(rows[0][0]) if rows else None
+        return self._opened(lane, revision, rows[0][0]) if rows else None
 
     async def health(self) -> dict[int, Health]:
         """What is known of each lane's health."""
         rows = await self._reader.fetch("SELECT lane, failing, since_ms FROM lane_health")
         return {lane: Health(bool(failing), since_ms) for lane, failing, since_ms in rows}
+
+    def _opened(self, lane: int, revision: int, spec: bytes) -> Endpoint:
+        return codec.decode_spec(self._reader.keys.open(place(SPEC, lane, revision), spec))
+
+
+def _sealed(db: sqlite3.Connection, endpoint: Endpoint) -> bytes:
+    """The spec as it is stored."""
+    where = place(SPEC, endpoint.lane, endpoint.revision)
+    return keys_of(db).seal(db, endpoint.tenant, where, codec.encode_spec(endpoint))
 
 
 def _tenant(db: sqlite3.Connection, name: str) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from ringback.store.faults import Consequence, describe, judge
 from ringback.store.intake import Numbers, accept
+from ringback.store.keys import keys_of
 from ringback.store.ops import (
     INTERNAL_ERROR,
     STORAGE_FULL,
@@ -38,6 +39,7 @@ class Engine:
 
     def __init__(self, db: sqlite3.Connection, high_seq: int) -> None:
         self._db = db
+        self._keys = keys_of(db)
         self._numbers = Numbers(high_seq)
         self.broken: str | None = None  #: why nothing can be written any more
         self.full: str | None = None  #: the last batch met a full disk
@@ -65,6 +67,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is judged, answered and never swallowed
             return self._recover(ops, error, at_commit=at_commit)
         self._numbers.committed()
+        self._keys.committed()
         return results
 
     def _apply(self, ops: Sequence[Op]) -> list[Result]:
@@ -97,6 +100,7 @@ class Engine:
     def _recover(self, ops: Sequence[Op], error: Exception, *, at_commit: bool) -> list[Result]:
         still_open = self._db.in_transaction
         self._numbers.rolled_back()
+        self._keys.rolled_back()
         self._rollback()
         consequence = judge(error, at_commit=at_commit, still_open=still_open)
         words = describe(error)

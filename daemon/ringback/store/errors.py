@@ -33,6 +33,32 @@ class StateUnusable(StateError):  # noqa: N818 - a state of affairs, named as su
     """The directory or this machine's SQLite doesn't allow what the store needs."""
 
 
+class KeyProblem(StateError):  # noqa: N818 - a state of affairs, named as such
+    """The database is encrypted and can't be opened with what is there. Nothing was changed."""
+
+
+class MasterKeyMissing(KeyProblem):
+    """There is a sealed keyring and no master key."""
+
+    def __init__(self, keyring: object) -> None:
+        super().__init__(
+            f"{keyring} is sealed and there is no master key: give the credential `master-key` to the unit, or name its"
+            " file in [encryption] key_file"
+        )
+
+
+class MasterKeyWrong(KeyProblem):
+    """The master key doesn't open the keyring."""
+
+    def __init__(self, keyring: object, *, tried_old: bool) -> None:
+        also = " Nor does the old one." if tried_old else ""
+        super().__init__(f"{keyring} was sealed by another master key than the one that is given.{also}")
+
+
+class KeyringLost(KeyProblem):
+    """The keyring is not there, or lacks keys that rows are sealed with."""
+
+
 class StoreError(Exception):
     """An operation failed. ``code`` is that of ``ops.Failed``."""
 

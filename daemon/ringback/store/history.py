@@ -11,8 +11,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from ringback.core.envelope import Tampered, place
 from ringback.core.model import DeliveryState
 from ringback.store import codec
+from ringback.store.keys import BODY, INFO, Erased
 from ringback.store.queue import QueueReads
 from ringback.store.reader import Fetches
 from ringback.store.views import (
@@ -42,7 +44,8 @@ _EVENT_KEYS_OF_TENANT = (
     " ORDER BY seq DESC LIMIT :scan"
 )
 _EVENTS = (
-    "SELECT e.seq, e.id, t.name, e.type, e.created_ms, e.accepted_ms, length(p.data), e.opts"
+    "SELECT e.seq, e.id, t.name, e.type, e.created_ms, e.accepted_ms,"
+    " length(p.data) - 45 * (p.key_no > 0), e.opts"  # 45: core.envelope.OVERHEAD_BYTES
     " FROM ({keys}) AS k CROSS JOIN event e ON e.seq = k.seq CROSS JOIN tenant t ON t.no = e.tenant"
     " CROSS JOIN payload p ON p.event = e.seq WHERE {where} ORDER BY k.seq DESC LIMIT :limit"
 )
@@ -95,7 +98,7 @@ _ATTEMPTS = (
     " UNION ALL SELECT attempts, run, started_ms, elapsed_ms, outcome, status, error, info FROM delivery"
     " WHERE event = ?1 AND lane = ?2 AND started_ms IS NOT NULL) ORDER BY n DESC LIMIT ?3"
 )
-_BODIES = "SELECT n, body FROM response_body WHERE event = ?1 AND lane = ?2"
+_BODIES = "SELECT n, key_no, body FROM response_body WHERE event = ?1 AND lane = ?2"
 _SEQ = "SELECT e.seq FROM event e JOIN tenant t ON t.no = e.tenant WHERE t.name = ? AND e.id = ?"
 _EDGE = "SELECT * FROM ({keys}) LIMIT 1 OFFSET :scan - 1"
 _AHEAD = (
@@ -183,8 +186,29 @@ class HistoryReads:
         if not rows:
             return None
         attempts = await self._reader.fetch(_ATTEMPTS, (event, lane, MAX_ATTEMPTS_SHOWN))
-        bodies = dict(await self._reader.fetch(_BODIES, (event, lane)))
-        return DeliveryView(_row(rows[0]), [AttemptView(*(*row, bodies.get(row[0]))) for row in attempts[::-1]])
+        bodies = {n: self._body(event, lane, n, *row) for n, *row in await self._reader.fetch(_BODIES, (event, lane))}
+        shown = [
+            AttemptView(*(*row, self._info(event, lane, row[0], info), bodies.get(row[0])))
+            for *row, info in attempts[::-1]
+        ]
+        return DeliveryView(_row(rows[0]), shown)
+
+    def _info(self, event: int, lane: int, n: int, stored: bytes | None) -> bytes | None:
+        """What an attempt left; None if it is gone, or can't be opened."""
+        if stored is None:
+            return None
+        try:
+            return self._reader.keys.open(place(INFO, event, lane, n), stored)
+        except (Tampered, Erased):
+            return None
+
+    def _body(self, event: int, lane: int, n: int, key_no: int, stored: bytes) -> bytes | None:
+        if not key_no:
+            return stored
+        try:
+            return self._reader.keys.unseal(place(BODY, event, lane, n), stored)
+        except (Tampered, Erased):
+            return None
 
     async def _page(
         self, keys: str, sql: str, where: dict[str, Any], values: dict[str, Any], limit: int

@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from ringback.core.envelope import Key, place
 from ringback.core.model import Phase
 from ringback.store import callbacks, codec
+from ringback.store.keys import PAYLOAD, Keys, keys_of, sealed
 from ringback.store.ops import Accepted, AcceptEvent, Conflict
 from ringback.store.rows import Statement
 
@@ -46,6 +48,7 @@ _OWED = Statement(
 # One row of JSON instead of many rows: one step, one hand-over of the interpreter's lock.
 _EXISTING = (
     "SELECT json_group_array(json_array(e.tenant, e.id, e.seq, hex(e.digest),"
+    " coalesce((SELECT p.key_no FROM payload p WHERE p.event = e.seq), 0),"
     " (SELECT count(*) FROM delivery d WHERE d.event = e.seq)))"
     " FROM json_each(?) AS v CROSS JOIN event e ON e.tenant = v.value->>0 AND e.id = v.value->>1"
 )
@@ -53,17 +56,18 @@ _NEW_TENANTS = "INSERT INTO tenant (name) SELECT value FROM json_each(?) WHERE t
 _TENANTS = "SELECT json_group_object(t.name, t.no) FROM json_each(?) AS v CROSS JOIN tenant t ON t.name = v.value"
 
 _json = msgspec.json.Encoder()
-_existing_decoder = msgspec.json.Decoder(list[tuple[int, str, int, str, int]])
+_existing_decoder = msgspec.json.Decoder(list[tuple[int, str, int, str, int, int]])
 _tenants_decoder = msgspec.json.Decoder(dict[str, int])
 
 _Key = tuple[int, str]  # tenant number, event id
 
 
 class _Stored(NamedTuple):
-    """An event that was there before."""
+    """An event that was there before. ``key_no``: under which key its digest lies, 0 bare."""
 
     seq: int
     digest: bytes
+    key_no: int
     deliveries: int
 
 
@@ -117,6 +121,7 @@ class Numbers:
 def accept(db: sqlite3.Connection, numbers: Numbers, ops: Sequence[AcceptEvent]) -> list[Accepted | Conflict]:
     """Store a batch of events; one answer for each, in order."""
     tenants = numbers.tenants(db, ops)
+    sealing = keys_of(db).ensure(db, [op.event.tenant for op in ops])
     keys = [(tenants[op.event.tenant], op.event.id) for op in ops]
     firsts: dict[_Key, AcceptEvent] = {}
     for key, op in zip(keys, ops, strict=True):
@@ -124,26 +129,29 @@ def accept(db: sqlite3.Connection, numbers: Numbers, ops: Sequence[AcceptEvent])
     first_seq = numbers.take(len(firsts))
     seqs = {key: first_seq + offset for offset, key in enumerate(firsts)}
     stored: dict[_Key, _Stored] = {}
-    if _insert_events(db, firsts, seqs) != len(firsts):
+    if _insert_events(db, firsts, seqs, sealing) != len(firsts):
         stored = _find_stored(db, seqs)
     fresh = [(seqs[key], op) for key, op in firsts.items() if key not in stored]
     called: dict[int, int] = {}
     if fresh:
         numbers.used(fresh[-1][0])
-        called = callbacks.store(db, tenants, fresh)
-        _insert_rest(db, fresh, called)
+        called = callbacks.store(db, tenants, fresh, sealing)
+        _insert_rest(db, fresh, called, sealing)
     return [
-        _judge(op, stored[key]) if key in stored else _answer(op, firsts[key], seqs[key], called)
+        _judge(op, stored[key], keys_of(db)) if key in stored else _answer(op, firsts[key], seqs[key], called)
         for key, op in zip(keys, ops, strict=True)
     ]
 
 
-def _insert_events(db: sqlite3.Connection, firsts: dict[_Key, AcceptEvent], seqs: dict[_Key, int]) -> int:
+def _insert_events(
+    db: sqlite3.Connection, firsts: dict[_Key, AcceptEvent], seqs: dict[_Key, int], sealing: dict[str, Key]
+) -> int:
     rows = []
     for key, op in firsts.items():
         event = op.event
         opts = codec.encode_opts(event, op.peer)
-        row = (seqs[key], key[0], key[1], event.type, event.created_at_ms, op.accepted_at_ms, event.digest, opts)
+        digest = sealing[event.tenant].digest(event.digest) if sealing else event.digest
+        row = (seqs[key], key[0], key[1], event.type, event.created_at_ms, op.accepted_at_ms, digest, opts)
         rows.append(row)
     return _EVENT.run(db, rows)
 
@@ -152,18 +160,22 @@ def _find_stored(db: sqlite3.Connection, seqs: dict[_Key, int]) -> dict[_Key, _S
     """Which of these ids were there before: those that lie under another number than the one just tried."""
     text = db.execute(_EXISTING, (_json.encode(list(seqs)).decode(),)).fetchone()[0]
     return {
-        (tenant, event_id): _Stored(seq, bytes.fromhex(digest), deliveries)
-        for tenant, event_id, seq, digest, deliveries in _existing_decoder.decode(text)
+        (tenant, event_id): _Stored(seq, bytes.fromhex(digest), key_no, deliveries)
+        for tenant, event_id, seq, digest, key_no, deliveries in _existing_decoder.decode(text)
         if seq != seqs[tenant, event_id]
     }
 
 
-def _insert_rest(db: sqlite3.Connection, fresh: list[tuple[int, AcceptEvent]], called: dict[int, int]) -> None:
+def _insert_rest(
+    db: sqlite3.Connection, fresh: list[tuple[int, AcceptEvent]], called: dict[int, int], sealing: dict[str, Key]
+) -> None:
     """``called``: the callback's lane, by the number of its event."""
     payloads, deliveries, owed = [], [], []
     for seq, op in fresh:
         event = op.event
-        payloads.append((seq, 0, codec.checksum(event.data), event.data))
+        key = sealing[event.tenant] if sealing else None
+        data = event.data if key is None else sealed(key, place(PAYLOAD, seq), event.data)
+        payloads.append((seq, 0 if key is None else key.number, codec.checksum(data), data))
         numbers = (*op.lanes, called[seq]) if seq in called else op.lanes
         if not numbers:
             continue
@@ -179,9 +191,9 @@ def _insert_rest(db: sqlite3.Connection, fresh: list[tuple[int, AcceptEvent]], c
     _OWED.run(db, owed)
 
 
-def _judge(op: AcceptEvent, stored: _Stored) -> Accepted | Conflict:
+def _judge(op: AcceptEvent, stored: _Stored, keys: Keys) -> Accepted | Conflict:
     """The answer for an id that was there before this batch."""
-    if op.event.digest != stored.digest:
+    if not keys.same_digest(op.event.digest, stored.digest, stored.key_no):
         return Conflict()
     return Accepted(stored.seq, stored.deliveries, duplicate=True)
 

@@ -17,12 +17,13 @@ from ringback.store.reader import Fetches
 IDS_PER_QUERY = 512
 
 _DIGESTS = (
-    "SELECT json_group_array(json_array(t.name, e.id, hex(e.digest))) FROM json_each(?) AS v"
+    "SELECT json_group_array(json_array(t.name, e.id, hex(e.digest),"
+    " (SELECT p.key_no FROM payload p WHERE p.event = e.seq))) FROM json_each(?) AS v"
     " CROSS JOIN tenant t ON t.name = v.value->>0 CROSS JOIN event e ON e.tenant = t.no AND e.id = v.value->>1"
 )
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(list[tuple[str, str, str]])
+_decoder = msgspec.json.Decoder(list[tuple[str, str, str, int]])
 
 
 class KnownIds:
@@ -41,7 +42,7 @@ class KnownIds:
         rest = iter(events)
         while asked := {(event.tenant, event.id): event.digest for event in itertools.islice(rest, IDS_PER_QUERY)}:
             rows = await self._reads.fetch(_DIGESTS, (_encoder.encode(list(asked)).decode(),))
-            for tenant, key, digest in _decoder.decode(rows[0][0]):
-                if asked[tenant, key] != bytes.fromhex(digest):
+            for tenant, key, digest, key_no in _decoder.decode(rows[0][0]):
+                if not self._reads.keys.same_digest(asked[tenant, key], bytes.fromhex(digest), key_no):
                     found.add((tenant, key))
         return found

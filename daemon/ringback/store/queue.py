@@ -12,9 +12,11 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
+from ringback.core.envelope import Tampered, place
 from ringback.core.lifecycle import cancelled, retry_at
 from ringback.core.model import Event, Owed, Phase, Transition
 from ringback.store import codec
+from ringback.store.keys import CALLBACK, PAYLOAD, Erased, Keys
 from ringback.store.ops import Finish, Task
 from ringback.store.reader import Fetches
 from ringback.store.results import finish
@@ -50,7 +52,7 @@ _NEXT = "(SELECT min(due_ms) FROM owed WHERE lane = ?{lane} AND phase = 1 AND du
 # All data in one blob, cut apart by the lengths: one step for the statement, however many events.
 _LOAD = (
     "SELECT json_group_array(json_array(e.seq, e.id, t.name, e.type, e.created_ms, e.accepted_ms, hex(e.digest),"
-    " hex(e.opts), p.crc, length(p.data),"
+    " hex(e.opts), p.key_no, p.crc, length(p.data),"
     " (SELECT hex(c.spec) FROM callback c WHERE c.event = e.seq))),"
     " CAST(group_concat(CAST(p.data AS TEXT), '') AS BLOB)"
     " FROM json_each(?) AS v CROSS JOIN event e ON e.seq = v.value"
@@ -118,6 +120,7 @@ class _Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     accepted_ms: int
     digest: str
     opts: str
+    key_no: int
     crc: int
     length: int
     callback: str | None
@@ -173,7 +176,7 @@ class QueueReads:
         for start in range(0, len(seqs), MAX_LOADS_A_STATEMENT):
             wanted = sorted(set(seqs[start : start + MAX_LOADS_A_STATEMENT]))
             metas, data = (await self._reader.fetch(_LOAD, (_json.encode(wanted).decode(),)))[0]
-            found += _cut(_metas_decoder.decode(metas), data or b"")
+            found += _cut(_metas_decoder.decode(metas), data or b"", self._reader.keys)
         return found
 
     async def expiring(self, now_ms: int, limit: int) -> list[Owed]:
@@ -215,17 +218,27 @@ def _owed(lane: int, phase: int, row: _Row) -> Owed:
     return Owed(lane, row.event, int(phase), row.due_ms, row.attempts, row.size, row.expires_ms)
 
 
-def _cut(metas: list[_Meta], data: bytes) -> list[StoredEvent]:
+def _cut(metas: list[_Meta], data: bytes, keys: Keys) -> list[StoredEvent]:
     found, start = [], 0
     for meta in metas:
-        found.append(_stored_event(meta, data[start : start + meta.length]))
+        found.append(_stored_event(meta, data[start : start + meta.length], keys))
         start += meta.length
     return found
 
 
-def _stored_event(meta: _Meta, data: bytes) -> StoredEvent:
-    """The event of a row and its data, its checksum checked."""
+def _stored_event(meta: _Meta, stored: bytes, keys: Keys) -> StoredEvent:
+    """The event of a row and its data, its checksum checked; without its data if that can't be had any more."""
     opts = codec.decode_opts(bytes.fromhex(meta.opts) or None)
+    corrupt = codec.checksum(stored) != meta.crc
+    data, callback = stored, None
+    try:
+        if meta.key_no > 0:
+            data = keys.unseal(place(PAYLOAD, meta.seq), stored)
+        if meta.callback:
+            spec = keys.open(place(CALLBACK, meta.seq), bytes.fromhex(meta.callback))
+            callback = codec.decode_callback(spec)
+    except (Tampered, Erased):
+        data, corrupt = b"", True
     event = Event(
         id=meta.id,
         tenant=meta.tenant,
@@ -235,9 +248,9 @@ def _stored_event(meta: _Meta, data: bytes) -> StoredEvent:
         digest=bytes.fromhex(meta.digest),
         deliver_after_ms=opts.deliver_after_ms,
         expires_at_ms=opts.expires_at_ms,
-        callback=codec.decode_callback(bytes.fromhex(meta.callback)) if meta.callback else None,
+        callback=callback,
     )
-    return StoredEvent(meta.seq, event, meta.accepted_ms, corrupt=codec.checksum(data) != meta.crc, opts=opts)
+    return StoredEvent(meta.seq, event, meta.accepted_ms, corrupt=corrupt, opts=opts)
 
 
 def cancel_owed(lane: int, limit: int, keep: Collection[int] = ()) -> Task[int]:

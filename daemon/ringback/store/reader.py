@@ -15,6 +15,7 @@ import aiosqlite
 
 from ringback.store.database import BUSY_TIMEOUT_MS, READER_CACHE_KIB, Database
 from ringback.store.errors import QueryTimeout
+from ringback.store.keys import Keys
 from ringback.store.rows import CACHED_STATEMENTS
 
 __all__ = ["DISPATCH_TIMEOUT_S", "READ_TIMEOUT_S", "Fetches", "QueryTimeout", "ReadPool", "Reader"]
@@ -36,7 +37,12 @@ Parameters = tuple[Any, ...] | dict[str, Any]
 
 
 class Fetches(Protocol):
-    """A reader or a pool of them."""
+    """A reader or a pool of them. ``keys`` open what is sealed."""
+
+    @property
+    def keys(self) -> Keys:
+        """The database's."""
+        ...
 
     async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Any]:
         """All rows of one statement; QueryTimeout if it takes too long."""
@@ -48,6 +54,7 @@ class Reader:
 
     def __init__(self, database: Database, limit_s: float = READ_TIMEOUT_S) -> None:
         self._uri = database.read_uri
+        self.keys = database.keys
         self._limit_s = limit_s
         self._lock = asyncio.Lock()
         self._raw: sqlite3.Connection | None = None
@@ -117,6 +124,7 @@ class ReadPool:
 
     def __init__(self, database: Database, size: int = POOL_SIZE, limit_s: float = READ_TIMEOUT_S) -> None:
         self._readers = [Reader(database, limit_s) for _ in range(size)]
+        self.keys = database.keys
 
     async def open(self) -> "ReadPool":
         """Connect all."""

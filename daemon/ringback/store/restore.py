@@ -1,10 +1,11 @@
 """A backup becomes the state of an empty directory, with everything it would send held.
 
-Role: check the copy, put it in place, pause what it would send; later, let go of what was paused.
+Role: check the copy, put it in place, see that the next start pauses what it would send; later, let go of it.
 Rules: nothing is put in place of anything: a directory with a database or a marker is refused. The copy is made ready
 under another name and gets its own in one step, so a restore that breaks off leaves no database. What the backup owes
 was perhaps delivered after it was taken: so every endpoint that would send is paused, and callbacks are held, until
-somebody says go.
+somebody says go. The pausing is the start's (``hold_endpoints``), before anything is read: what an encrypted backup says
+of its endpoints can't be read without the master key, and a restore needs none.
 Must not know: who asked, how it is shown.
 """
 
@@ -18,11 +19,13 @@ from typing import NamedTuple
 import msgspec
 
 from ringback.core import endpoint_state
+from ringback.core.envelope import place
 from ringback.store import codec, marks
 from ringback.store.backup import FILE_MODE, PART_SUFFIX, publish
 from ringback.store.check import check_file
 from ringback.store.database import DATABASE_NAME, migrate_copy
 from ringback.store.errors import StateError, StateUnusable
+from ringback.store.keys import SPEC, keys_of
 from ringback.store.ops import Task
 from ringback.store.reader import Fetches
 from ringback.store.statedir import DIRECTORY_MODE, MARKER_NAME, Lock, Mark, Marker
@@ -31,7 +34,8 @@ _OWED = (
     "SELECT o.lane, o.n, e.id, t.name, e.name FROM (SELECT lane, count(*) AS n FROM owed GROUP BY lane) o"
     " LEFT JOIN endpoint e ON e.lane = o.lane LEFT JOIN tenant t ON t.no = e.tenant ORDER BY o.n DESC, o.lane"
 )
-_LIVE = "SELECT lane, spec FROM endpoint WHERE deleted_ms IS NULL"
+_LIVE = "SELECT lane, revision, spec FROM endpoint WHERE deleted_ms IS NULL"
+_WOULD_SEND = "SELECT count(*) FROM endpoint WHERE deleted_ms IS NULL AND status IN ('active', 'pending', 'failed')"
 _PAUSE = "UPDATE endpoint SET status = ?, spec = ? WHERE lane = ?"
 
 
@@ -60,7 +64,8 @@ class OwedTo(NamedTuple):
 
 
 class Restored(NamedTuple):
-    """What was put in place. Times are 0 if unknown; ``paused``: endpoints; ``owed``: the most first."""
+    """What was put in place. Times are 0 if unknown; ``paused``: endpoints that the next start pauses, but for those that
+    no file names any more; ``owed``: the most first."""
 
     taken_at_ms: int
     counts: dict[str, int]
@@ -146,18 +151,12 @@ def _take(backup: Path, part: Path) -> None:
 
 
 def _hold(db: sqlite3.Connection, now_ms: int, counts: dict[str, int]) -> tuple[Restored, int]:
-    """Pause what would send, note what was paused; with the highest event number used."""
+    """Note that everything is to be held; with the highest event number used."""
     db.execute("BEGIN IMMEDIATE")
-    # What an earlier restore paused and nobody has moved since is in the table already.
-    for lane, spec in db.execute(_LIVE).fetchall():
-        old = codec.decode_spec(spec)
-        new = endpoint_state.hold(old, now_ms=now_ms)
-        if new is not old:
-            db.execute(_PAUSE, (new.status.value, codec.encode_spec(new), lane))
-            db.execute("INSERT INTO restored_lane (lane) VALUES (?) ON CONFLICT DO NOTHING", (lane,))
-    paused = db.execute("SELECT count(*) FROM restored_lane").fetchone()[0]
     marks.put(db, "restored_ms", now_ms)
-    marks.put(db, "hold_callbacks", 1)
+    for name in ("hold_endpoints", "hold_callbacks"):
+        marks.put(db, name, 1)
+    paused = db.execute(_WOULD_SEND).fetchone()[0] + db.execute("SELECT count(*) FROM restored_lane").fetchone()[0]
     high_seq = db.execute(
         "SELECT max(coalesce((SELECT max(seq) FROM event), 0), (SELECT value FROM meta WHERE name = 'seq'))"
     ).fetchone()[0]
@@ -165,6 +164,28 @@ def _hold(db: sqlite3.Connection, now_ms: int, counts: dict[str, int]) -> tuple[
     taken_at_ms = marks.get(db, "backup_ms")
     db.execute("COMMIT")
     return Restored(taken_at_ms, counts, paused, owed), high_seq
+
+
+def hold_endpoints(now_ms: int) -> Task[bool]:
+    """Pause what would send, note what was paused: once after a restore. Answers whether this was that start."""
+
+    def run(db: sqlite3.Connection) -> bool:
+        if not marks.get(db, "hold_endpoints"):
+            return False
+        keys = keys_of(db)
+        # What an earlier restore paused and nobody has moved since is in the table already.
+        for lane, revision, spec in db.execute(_LIVE).fetchall():
+            where = place(SPEC, lane, revision)
+            old = codec.decode_spec(keys.open(where, spec))
+            new = endpoint_state.hold(old, now_ms=now_ms)
+            if new is not old:
+                spec = keys.seal(db, new.tenant, where, codec.encode_spec(new))
+                db.execute(_PAUSE, (new.status.value, spec, lane))
+                db.execute("INSERT INTO restored_lane (lane) VALUES (?) ON CONFLICT DO NOTHING", (lane,))
+        marks.put(db, "hold_endpoints", 0)
+        return True
+
+    return Task("hold_endpoints", run)
 
 
 async def held(reader: Fetches) -> Held:

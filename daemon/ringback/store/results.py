@@ -8,12 +8,14 @@ Must not know: why a transition was chosen; threads, commits, the loop.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from ringback.core.envelope import Key, place
 from ringback.core.model import AttemptRecord, DeliveryState, Phase
+from ringback.store.keys import BODY, INFO, keys_of, sealed
 from ringback.store.ops import Finish
 from ringback.store.rows import Statement
 
@@ -23,9 +25,12 @@ FULL_BODIES_A_LANE = 20
 # One row of JSON instead of many rows: one step, one hand-over of the interpreter's lock.
 _STATES = (
     "SELECT json_group_array(json_array(d.event, d.lane, d.state, d.phase, d.due_ms, d.attempts,"
-    " d.started_ms IS NOT NULL))"
+    " d.started_ms IS NOT NULL{whose}))"
     " FROM json_each(?) AS v CROSS JOIN delivery d ON d.event = v.value->>0 AND d.lane = v.value->>1"
 )
+# With encryption: for whom what an attempt left is sealed.
+_WHOSE = ", (SELECT t.name FROM event e CROSS JOIN tenant t ON t.no = e.tenant WHERE e.seq = d.event)"
+_STATES_WHOSE, _STATES = _STATES.format(whose=_WHOSE), _STATES.format(whose="")
 _KEEP_EARLIER = Statement(
     "event, lane",
     "INSERT INTO attempt (event, lane, n, run, started_ms, elapsed_ms, status, outcome, error, info)"
@@ -50,10 +55,12 @@ _REOPEN = Statement(
     " status = NULL, outcome = NULL, error = NULL, info = NULL"
     " FROM v WHERE delivery.event = v.event AND delivery.lane = v.lane AND delivery.state <> 0",
 )
+# 45: core.envelope.OVERHEAD_BYTES, by which sealed data is longer.
 _OWE_AGAIN = Statement(
     "event, lane",
     "INSERT INTO owed (lane, phase, due_ms, event, attempts, size, expires_ms)"
-    " SELECT v.lane, 0, 0, v.event, 0, length(p.data), NULL FROM v CROSS JOIN payload p ON p.event = v.event",
+    " SELECT v.lane, 0, 0, v.event, 0, length(p.data) - 45 * (p.key_no > 0), NULL"
+    " FROM v CROSS JOIN payload p ON p.event = v.event",
 )
 _SETTLE = Statement(
     "lane, phase, due_ms, event",
@@ -65,9 +72,10 @@ _POSTPONE = Statement(
     " WHERE owed.lane = v.lane AND owed.phase = v.phase AND owed.due_ms = v.due_ms AND owed.event = v.event",
 )
 _BODY = Statement(
-    "lane, k, event, n, body",
-    "INSERT INTO response_body (lane, stamp, event, n, body) SELECT v.lane,"
-    " v.k + coalesce((SELECT max(b.stamp) FROM response_body b WHERE b.lane = v.lane), 0), v.event, v.n, v.body FROM v"
+    "lane, k, event, n, key_no, body",
+    "INSERT INTO response_body (lane, stamp, event, n, key_no, body) SELECT v.lane,"
+    " v.k + coalesce((SELECT max(b.stamp) FROM response_body b WHERE b.lane = v.lane), 0), v.event, v.n,"
+    " v.key_no, v.body FROM v"
     " WHERE v.lane IS NOT NULL",
 )
 # The stamps of a lane have gaps, so the ones to keep are counted.
@@ -78,6 +86,8 @@ _OLD_BODIES = (
 )
 
 _json = msgspec.json.Encoder()
+
+_Body = tuple[int, int, int, int, bytes]  # lane, event, n, number of the key, body
 
 
 class _Row(NamedTuple):
@@ -90,22 +100,24 @@ class _Row(NamedTuple):
     due_ms: int | None
     attempts: int
     folded: int
+    tenant: str = ""
 
 
 _states_decoder = msgspec.json.Decoder(list[_Row])
 
 
 class _Plan:
-    """The rows of each statement, gathered from one round of transitions."""
+    """The rows of each statement, gathered from one round of transitions. ``sealing``: tenants' keys, if any."""
 
-    def __init__(self) -> None:
+    def __init__(self, sealing: Mapping[str, Key]) -> None:
+        self._sealing = sealing
         self.keep_earlier: list[tuple[int, int]] = []
         self.record: list[tuple[object, ...]] = []
         self.move: list[tuple[object, ...]] = []
         self.reopen: list[tuple[int, int]] = []
         self.settle: list[tuple[int, int, int, int]] = []
         self.postpone: list[tuple[int, ...]] = []
-        self.bodies: list[tuple[int, int, int, bytes]] = []
+        self.bodies: list[_Body] = []
 
     def add(self, op: Finish, row: _Row) -> bool:
         """Take up one transition; False if the delivery has moved on."""
@@ -133,14 +145,20 @@ class _Plan:
         self.postpone.append((op.lane, row.phase, row.due_ms, op.event, due_ms, int(op.transition.counted)))
         return to, int(Phase.TIMED), due_ms
 
-    def _record(self, op: Finish, row: _Row, attempt: AttemptRecord, place: tuple[int, int | None, int | None]) -> None:
+    def _record(self, op: Finish, row: _Row, attempt: AttemptRecord, owed: tuple[int, int | None, int | None]) -> None:
         n = row.attempts + 1
         if row.folded:
             self.keep_earlier.append((op.event, op.lane))
-        if attempt.full_body is not None:
-            self.bodies.append((op.lane, op.event, n, attempt.full_body))
-        log = (attempt.started_at_ms, attempt.elapsed_ms, attempt.status, attempt.outcome, attempt.error, attempt.info)
-        self.record.append((op.event, op.lane, *place, n, *log))
+        info, body, key_no = attempt.info, attempt.full_body, 0
+        if self._sealing:
+            key = self._sealing[row.tenant]
+            key_no = key.number
+            info = sealed(key, place(INFO, op.event, op.lane, n), info)
+            body = None if body is None else sealed(key, place(BODY, op.event, op.lane, n), body)
+        if body is not None:
+            self.bodies.append((op.lane, op.event, n, key_no, body))
+        log = (attempt.started_at_ms, attempt.elapsed_ms, attempt.status, attempt.outcome, attempt.error, info)
+        self.record.append((op.event, op.lane, *owed, n, *log))
 
     def _reopen(self, op: Finish, row: _Row) -> bool:
         if row.state == DeliveryState.PENDING:
@@ -184,9 +202,10 @@ def _distinct(ops: Sequence[Finish], start: int) -> Sequence[Finish]:
 
 def _round(db: sqlite3.Connection, ops: Sequence[Finish]) -> list[bool]:
     keys = _json.encode([(op.event, op.lane) for op in ops]).decode()
-    states = _states_decoder.decode(db.execute(_STATES, (keys,)).fetchone()[0])
+    sealing = keys_of(db).sealing
+    states = _states_decoder.decode(db.execute(_STATES_WHOSE if sealing else _STATES, (keys,)).fetchone()[0])
     rows = {(row.event, row.lane): row for row in states}
-    plan = _Plan()
+    plan = _Plan(keys_of(db).ensure(db, {row.tenant for row in states}) if sealing else {})
     answers = []
     for op in ops:
         row = rows.get((op.event, op.lane))
@@ -195,9 +214,9 @@ def _round(db: sqlite3.Connection, ops: Sequence[Finish]) -> list[bool]:
     return answers
 
 
-def _keep_bodies(db: sqlite3.Connection, bodies: list[tuple[int, int, int, bytes]]) -> None:
+def _keep_bodies(db: sqlite3.Connection, bodies: list[_Body]) -> None:
     """Store full response bodies; only the last of each lane stay."""
     # k only has to grow: a statement reads a lane's highest stamp before it inserts, so the rank must come from here.
-    _BODY.run_all(db, [(lane, k, event, n, body) for k, (lane, event, n, body) in enumerate(bodies, start=1)])
+    _BODY.run_all(db, [(lane, k, *rest) for k, (lane, *rest) in enumerate(bodies, start=1)])
     lanes = _json.encode(sorted({lane for lane, *_ in bodies})).decode()
     db.execute(_OLD_BODIES, (lanes, FULL_BODIES_A_LANE))

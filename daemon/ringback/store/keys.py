@@ -1,0 +1,255 @@
+"""Sealing and opening what the rows hold: which key, for whom, and whether at all.
+
+Role: what the statements of the store ask before they write a payload, a spec, a callback, a response, and after they
+read one. One ``Keys`` for a database: plain, sealed, or locked.
+Rules:
+- Plain: nothing is sealed, and nothing was. Sealed: everything written is. Locked: there is something sealed and no
+  key; plain rows can be read, nothing that would have to be sealed can be written.
+- The numbers of the keys that rows are sealed with stand in ``sealed_key``, from the transaction of the first such row
+  on: so a database says which keys it needs, and an erasure that broke off is found.
+- Data keys are held in memory, a bounded number of them.
+Must not know: where the master key comes from, what the values mean.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ringback.core.envelope import NONCE_BYTES, Key, Tampered, is_sealed, key_number
+from ringback.store.errors import KeyringLost, MasterKeyMissing
+from ringback.store.keyring import Keyring
+
+#: Keys kept in memory; beyond it they are found anew.
+MAX_KEYS_CACHED = 10_000
+
+#: Kinds of sealed values, the first part of their place.
+PAYLOAD, SPEC, CALLBACK, INFO, BODY = b"payload", b"spec", b"callback", b"info", b"body"
+
+_NEEDED = "SELECT no, tenant FROM sealed_key"
+_NOTE = "INSERT INTO sealed_key (no, tenant) VALUES (?, ?) ON CONFLICT DO NOTHING"
+
+
+class Erased(Exception):  # noqa: N818 - a state of affairs, named as such
+    """The key was destroyed: what it sealed is gone for good."""
+
+
+class Locked(Exception):  # noqa: N818 - as above
+    """Something is sealed, or would have to be, and there is no key."""
+
+
+class Needed(NamedTuple):
+    """The keys that a database's rows are sealed with: by number, whose. ``ring``: of which keyring, 0 if of none."""
+
+    ring: int
+    keys: dict[int, str]
+
+
+class Keys:
+    """The keys of one database. ``seal`` belongs to the writer's thread, reading to any."""
+
+    def __init__(self, ring: Keyring | None = None, noted: Iterable[int] = (), *, locked: bool = False) -> None:
+        """``noted``: the numbers that stand in ``sealed_key``."""
+        self._file = ring
+        self._ring = ring if ring is not None and ring.sealing else None
+        self._locked = locked
+        self._current: dict[str, Key] = {}
+        self._found: dict[int, Key | None] = {}  # by number; None: destroyed
+        self._noted = set(noted)
+        self._fresh: set[int] = set()  # noted by the open transaction
+
+    @property
+    def sealing(self) -> bool:
+        """Whether what is written is sealed."""
+        return self._ring is not None
+
+    # Writing, inside a transaction.
+
+    def ensure(self, db: sqlite3.Connection, tenants: Iterable[str]) -> dict[str, Key]:
+        """The key of each tenant, for this transaction's rows; empty if nothing is sealed.
+
+        Raises:
+            Locked: there is no master key.
+            sqlite3.Error: a new key can't be written.
+        """
+        if self._ring is None:
+            if self._locked:
+                raise Locked("the database is sealed and there is no master key")
+            return {}
+        current = self._current
+        wanted = set(tenants)
+        missing = [tenant for tenant in wanted if tenant not in current]
+        made = self._ring.make(missing) if missing else {}
+        if made:
+            if len(current) + len(made) > MAX_KEYS_CACHED:
+                self._current = current = {}
+            current.update(made)
+        keys = {tenant: made.get(tenant) or current.get(tenant) or self._again(tenant) for tenant in wanted}
+        for tenant, key in keys.items():
+            if key.number not in self._noted and key.number not in self._fresh:
+                db.execute(_NOTE, (key.number, tenant))
+                self._fresh.add(key.number)
+        return keys
+
+    def seal(self, db: sqlite3.Connection, tenant: str, where: bytes, plain: bytes) -> bytes:
+        """The value as it is to be stored; raises as ``ensure``."""
+        key = self.ensure(db, (tenant,)).get(tenant)
+        return plain if key is None else sealed(key, where, plain)
+
+    def committed(self) -> None:
+        """The transaction is on disk."""
+        if self._fresh:
+            if len(self._noted) + len(self._fresh) > MAX_KEYS_CACHED:
+                self._noted = set()
+            self._noted |= self._fresh
+            self._fresh = set()
+
+    def rolled_back(self) -> None:
+        """The transaction is undone."""
+        self._fresh = set()
+
+    # Reading, from any thread.
+
+    def open(self, where: bytes, value: bytes) -> bytes:
+        """What a column holds that may be sealed: a plain value is answered as it is.
+
+        Raises:
+            Tampered: it was changed, moved, or its key is not in the keyring.
+            Erased: its key was destroyed.
+            Locked: there is no master key.
+        """
+        return self.unseal(where, value) if is_sealed(value) else value
+
+    def unseal(self, where: bytes, value: bytes) -> bytes:
+        """A value that is known to be sealed; raises as ``open``."""
+        return self._key(key_number(value)).open(where, value)
+
+    def same_digest(self, given: bytes, stored: bytes, number: int) -> bool:
+        """Whether an event's digest is the stored one, which was keyed by the key of that number (0: bare).
+
+        One that was erased is the same as any; so is one whose key was destroyed.
+        """
+        if not stored:
+            return True
+        try:
+            return (given if number <= 0 else self._key(number).digest(given)) == stored
+        except Erased:
+            return True
+
+    # What only the writer's thread may do, so that no row of an open batch is sealed by a key that is gone.
+
+    def destroy(self, tenant: str) -> None:
+        """Destroy the tenant's keys, at once and for good. The transaction's last step."""
+        if self._file is not None:
+            self._file.destroy(tenant)
+            self._forget(tenant)
+
+    def rotate(self, tenant: str) -> None:
+        """Seal the tenant's coming rows with a new key."""
+        if self._ring is not None:
+            self._ring.rotate(tenant)
+            self._forget(tenant)
+
+    def remember_erased(self, tenant: str, event_id: str) -> None:
+        """Note in the keyring that an event was erased: a backup that is restored is rid of it again."""
+        if self._file is not None:
+            self._file.remember(tenant, event_id)
+
+    def _forget(self, tenant: str) -> None:
+        self._current = {name: key for name, key in self._current.items() if name != tenant}
+        self._found = {}
+
+    # Inside.
+
+    def _again(self, tenant: str) -> Key:
+        assert self._ring is not None, "callers have looked"
+        return self._ring.make((tenant,))[tenant]
+
+    def _key(self, number: int) -> Key:
+        found = self._found
+        if number not in found:
+            if self._ring is None:
+                raise Locked("a value is sealed and there is no master key")
+            state = self._ring.find(number)
+            if state is None:
+                raise Tampered(f"its key {number} is not in the keyring")
+            if len(found) >= MAX_KEYS_CACHED:
+                self._found = found = {}
+            found[number] = state.key
+        key = found[number]
+        if key is None:
+            raise Erased(f"key {number} was destroyed")
+        return key
+
+
+#: Nothing is sealed.
+PLAIN = Keys()
+
+
+class Connection(sqlite3.Connection):
+    """A connection that writes: it brings the keys with it, so that no statement can forget them."""
+
+    keys: Keys = PLAIN
+
+
+def keys_of(db: sqlite3.Connection) -> Keys:
+    """The keys that a connection brings; none is plain (a copy, a test's)."""
+    found: Keys = getattr(db, "keys", PLAIN)
+    return found
+
+
+def sealed(key: Key, where: bytes, plain: bytes) -> bytes:
+    """A value under a key, with a nonce from the system: never from a chance that can be repeated."""
+    return key.seal(where, plain, os.urandom(NONCE_BYTES))
+
+
+def needed(db: sqlite3.Connection) -> Needed:
+    """Which keys a database needs."""
+    ring = db.execute("SELECT value FROM meta WHERE name = 'ring'").fetchone()[0]
+    return Needed(ring, dict(db.execute(_NEEDED).fetchall()))
+
+
+def without_master(db: sqlite3.Connection, ring: Keyring | None = None) -> Keys:
+    """The keys of a database that is opened without the master key: nothing sealed can be read."""
+    locked = bool(needed(db).keys) or (ring is not None and ring.sealed)
+    return Keys(ring, locked=True) if locked else Keys(ring)
+
+
+def attach(db: sqlite3.Connection, ring: Keyring, where: object) -> Keys:
+    """The keys of a database with its keyring, ``where`` it lies.
+
+    Raises:
+        MasterKeyMissing: the keyring or rows are sealed and there is no master key.
+        KeyringLost: it is another keyring, or it lacks keys that rows are sealed with.
+    """
+    need = needed(db)
+    if need.ring and need.ring != ring.id:
+        raise KeyringLost(f"{where} belongs to another database: put the keyring of this one (its newest copy) back")
+    if (need.keys or ring.sealed) and not ring.sealing:
+        raise MasterKeyMissing(where)
+    lacking = set(need.keys) - set(ring.states(need.keys))
+    if lacking:
+        tenants = sorted({need.keys[number] for number in lacking})
+        raise KeyringLost(
+            f"{where} lacks the keys of {len(tenants)} tenants ({', '.join(tenants[:3])}{', …' * (len(tenants) > 3)}):"
+            " put its newest copy back; to give up what they sealed, say `ringback tenant erase NAME` for each"
+        )
+    if ring.sealing and not need.ring:
+        _begin_sealing(db, ring.id)
+    return Keys(ring, need.keys)
+
+
+def destroyed(db: sqlite3.Connection, ring: Keyring) -> list[str]:
+    """Tenants whose keys were destroyed while rows sealed with them are still there: erase those."""
+    states = ring.states(needed(db).keys)
+    return sorted({tenant for tenant, gone in states.values() if gone})
+
+
+def _begin_sealing(db: sqlite3.Connection, ring: int) -> None:
+    """What is there already lies in the clear: it is to be sealed up to here."""
+    for name, value in (
+        ("seal_to", "(SELECT coalesce(max(seq), 0) FROM event)"),
+        ("seal_lanes", "(SELECT coalesce(max(lane), 0) FROM endpoint)"),
+        ("ring", str(ring)),  # last: it says that the others are set
+    ):
+        db.execute(f"UPDATE meta SET value = {value} WHERE name = '{name}'")  # noqa: S608 - a number and our own names
