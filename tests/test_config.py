@@ -195,7 +195,6 @@ def test_every_problem_is_told_at_once_with_its_key(tmp_path):
     ("text", "key"),
     [
         ('[egress]\nproxy = "http://proxy:3128"', "egress.proxy"),
-        ("[retention]\nmax_database_bytes = 1000000", "retention.max_database_bytes"),
     ],
 )
 def test_what_is_not_built_is_refused_by_name(tmp_path, text, key):
@@ -203,6 +202,16 @@ def test_what_is_not_built_is_refused_by_name(tmp_path, text, key):
     told = problems(write(tmp_path, text))
     assert set(told) == {key}
     assert "not supported yet" in told[key]
+
+
+def test_a_budget_is_none_or_one_that_leaves_room_to_work():
+    """0 and 64 MiB are taken; a budget too small to hold anything is refused with the range."""
+    for size in ("0", "67108864"):
+        assert load("/dev/null", {**HOME, "RINGBACK_RETENTION__MAX_DATABASE_BYTES": size}, 1000)
+    for size in ("67108863", "-1", "1e9", "70368744177665"):
+        told = problems(None, {"RINGBACK_RETENTION__MAX_DATABASE_BYTES": size})
+        assert set(told) == {"retention.max_database_bytes"}
+    assert "from 67108864 to 70368744177664" in told["retention.max_database_bytes"]
 
 
 def test_defaults_of_unbuilt_keys_may_be_written_out(tmp_path):

@@ -23,6 +23,7 @@ from ringback.kit.clock import Chance, Clock
 from ringback.kit.log import get_logger, set_level
 from ringback.service.attempt import Attempts
 from ringback.service.backlog import BacklogLook
+from ringback.service.budget import Budget
 from ringback.service.callbacks import Callbacks
 from ringback.service.dispatch import Dispatch
 from ringback.service.doctor import Doctor
@@ -43,12 +44,13 @@ from ringback.service.verify import Us, Verify
 from ringback.store import tokens
 from ringback.store.callbacks import CallbackReads
 from ringback.store.database import Database
-from ringback.store.disk import usage
+from ringback.store.disk import Disk, usage
 from ringback.store.endpoints import EndpointReads
 from ringback.store.history import HistoryReads
 from ringback.store.known import KnownIds
 from ringback.store.queue import QueueReads
 from ringback.store.reader import DISPATCH_TIMEOUT_S, Reader, ReadPool
+from ringback.store.room import RoomReads
 from ringback.store.stats import StatsReads
 from ringback.store.writer import Writer
 from ringback.transports.http import HttpLimits, HttpSender
@@ -107,8 +109,8 @@ async def assemble(
     dispatch, attempts = _dispatch(
         settings, clock, chance, writer, endpoints, callbacks, reads, sender, stats=stats, metrics=metrics
     )
-    newest_ms = await reads.newest_ms()
-    janitor = _janitor(settings, clock, writer, endpoints, callbacks, reads, dispatch, stored, newest_ms=newest_ms)
+    budget = Budget(RoomReads(pool), writer, clock, settings.retention.max_database_bytes)
+    janitor = await _janitor(settings, clock, writer, endpoints, callbacks, reads, dispatch, stored, budget=budget)
     verify = _verify(settings, clock, chance, endpoints, sender)
     await dispatch.recover({lane: health.failing for lane, health in (await table.health()).items()})
     intake = _intake(settings, clock, chance, writer, endpoints, callbacks, dispatch, metrics)
@@ -124,7 +126,7 @@ async def assemble(
         callbacks=callbacks,
         stats=stats,
         stats_reads=StatsReads(pool),
-        disk=lambda: usage(Path(settings.daemon.state_dir)),
+        disk=_disk(settings, budget),
         started_at_ms=clock.now_ms(),
         tokens=Tokens(writer, clock, chance, await tokens.load(pool)),
         verify=verify,
@@ -143,7 +145,7 @@ async def assemble(
         max_response_bytes=settings.delivery.max_response_bytes,
         divert_to=settings.delivery.divert_to,
     )
-    live = _live(guard, sender, endpoints, dispatch, attempts, janitor, verify, deps)
+    live = _live(guard, sender, endpoints, dispatch, attempts, janitor, verify, deps, budget=budget)
     return Parts(endpoints, dispatch, verify, janitor, intake, events, spool, deps, live)
 
 
@@ -163,6 +165,8 @@ def _live(
     janitor: Janitor,
     verify: Verify,
     deps: Deps,
+    *,
+    budget: Budget,
 ) -> tuple[Live, ...]:
     """What a reload can change, and how."""
 
@@ -186,10 +190,17 @@ def _live(
         Live(("egress.",), egress),
         Live((*keys, "endpoint_defaults."), deliveries),
         Live(("retention.events_days", "retention.attempts_days"), lambda s: janitor.reconfigure(keep_of(s))),
+        Live(("retention.max_database_bytes",), lambda s: budget.limit(s.retention.max_database_bytes)),
         Live(("egress.", "callbacks.", "tenant."), lambda s: deps.callbacks.reconfigure(policy_of(s), rules_of(s))),
         Live(("egress.", *keys), lambda s: deps.doctor.follow(ways_of(s))),
         Live(("log.level",), lambda settings: set_level(settings.log.level)),
     )
+
+
+def _disk(settings: Settings, budget: Budget) -> Callable[[], Disk]:
+    """How much room there is and is used, whenever it is asked."""
+    folder = Path(settings.daemon.state_dir)
+    return lambda: usage(folder)._replace(used_bytes=budget.used_bytes, budget_bytes=budget.max_bytes)
 
 
 async def _callbacks(settings: Settings, policy: EgressPolicy, names: Names, reads: CallbackReads) -> Callbacks:
@@ -323,7 +334,7 @@ def _verify(settings: Settings, clock: Clock, chance: Chance, endpoints: Endpoin
     return verify
 
 
-def _janitor(
+async def _janitor(
     settings: Settings,
     clock: Clock,
     writer: Writer,
@@ -333,7 +344,7 @@ def _janitor(
     dispatch: Dispatch,
     stored: Sequence[Endpoint],
     *,
-    newest_ms: int | None,
+    budget: Budget,
 ) -> Janitor:
     janitor = Janitor(
         board=dispatch.board,
@@ -346,8 +357,9 @@ def _janitor(
         kick=dispatch.kick,
         deleted=[e.lane for e in stored if e.deleted_at_ms is not None],
         metrics=dispatch.metrics,
-        newest_ms=newest_ms,
+        newest_ms=await reads.newest_ms(),
         stand_in=callbacks.stand_in,
+        budget=budget,
     )
     endpoints.on_change(janitor.changed)
     return janitor

@@ -155,8 +155,8 @@ class _Daemon:
         )
 
     def _describe(self, parts: Parts) -> str:
-        if self._writer.full:
-            return "the disk is full: events are refused, deliveries go on"
+        if self._writer.full_because is not None:
+            return f"events are refused, deliveries go on: {self._writer.full_because}"
         endpoints, in_flight = len(parts.endpoints), parts.dispatch.board.in_flight
         return f"taking events; endpoints: {endpoints}, requests in flight: {in_flight}"
 

@@ -23,6 +23,7 @@ NAMES = {
     "commit_seconds": ("le",),
     "commit_rows": ("le",),
     "database_bytes": (),
+    "database_budget_bytes": (),
     "endpoints": ("status",),
     "log_dropped": (),
 }

@@ -77,6 +77,9 @@ class _Folded(Collector):
         yield _histogram("commit_seconds", "Time one transaction took, its fsync too", kept.commit_s)
         yield _histogram("commit_rows", "Rows of one transaction, as its batch weighs them", kept.commit_rows)
         yield _gauge("database_bytes", "The database's files, its log too", disk.database_bytes + disk.log_bytes)
+        yield _gauge("database_budget_bytes", "What the database may use; 0: no budget", disk.budget_bytes)
+        if disk.used_bytes is not None:
+            yield _gauge("database_used_bytes", "What counts against its budget", disk.used_bytes)
 
 
 def _counter(name: str, words: str, value: float) -> Metric:

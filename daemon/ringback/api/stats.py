@@ -98,6 +98,6 @@ async def status(request: web.Request) -> web.Response:
             "in_flight": len(deps.dispatch.in_flight()),
             "queue": _queue(await deps.stats_reads.owing_in_all(OWED_CAP)),
             "writing": {"rows": deps.writer.backlog_rows, "bytes": deps.writer.backlog_bytes},
-            "disk": {"full": deps.writer.full, **disk._asdict()},
+            "disk": {"full": deps.writer.full, "full_because": deps.writer.full_because, **disk._asdict()},
         }
     )

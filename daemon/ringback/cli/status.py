@@ -32,6 +32,8 @@ def status(
     owed = f"{queue['owed']}{' or more' if queue['capped'] else ''}"
     oldest = f", the oldest accepted {when(queue['oldest_accepted_at'])}" if queue["oldest_accepted_at"] else ""
     room = f"{size(disk['database_bytes'] + disk['log_bytes'])} used, {size(disk['free_bytes'])} free"
+    if disk["budget_bytes"]:
+        room += f"; {size(disk['used_bytes'] or 0)} of the budget of {size(disk['budget_bytes'])}"
     held = bool(found["restored_at"])
     print_sheet(
         [
@@ -43,7 +45,8 @@ def status(
             ("owed", owed + oldest),
             ("in flight", str(found["in_flight"])),
             ("to write", f"{writing['rows']} rows, {size(writing['bytes'])}"),
-            ("disk", room + (": FULL" if disk["full"] else "")),
+            ("disk", room),
+            *([("FULL", f"events are refused, deliveries go on: {disk['full_because']}")] * disk["full"]),
         ]
     )
 

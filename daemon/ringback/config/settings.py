@@ -23,6 +23,8 @@ MAX_URL = 2048
 MAX_PUBLIC_URL = 256  # what is built on it must fit into urls, too
 MAX_LIST = 256
 MAX_TENANTS = 10_000  # with settings of their own
+MIN_DATABASE_BYTES = 64 * 1024 * 1024  # less leaves pruning nothing to work with
+MAX_DATABASE_BYTES = 64 * 1024**4
 NOT_YET = "not supported yet"
 
 
@@ -131,9 +133,9 @@ def _unbuilt(url: str) -> str:
     return url
 
 
-def _unbuilt_budget(size: int) -> int:
-    if size:
-        raise ValueError(f"a budget is {NOT_YET}; only 0 (none)")
+def _budget(size: int) -> int:
+    if size and not MIN_DATABASE_BYTES <= size <= MAX_DATABASE_BYTES:
+        raise ValueError(f"must be 0 (no budget) or from {MIN_DATABASE_BYTES} to {MAX_DATABASE_BYTES}, not {size}")
     return size
 
 
@@ -288,7 +290,7 @@ class Retention(Section):
 
     events_days: int = Field(default=30, ge=1, le=3650)
     attempts_days: int = Field(default=14, ge=1, le=3650)
-    max_database_bytes: Annotated[int, AfterValidator(_unbuilt_budget)] = 0
+    max_database_bytes: Annotated[int, AfterValidator(_budget)] = 0
 
 
 class Log(Section):

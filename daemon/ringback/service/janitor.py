@@ -1,7 +1,7 @@
 """The janitor: everything that has to happen because time passed, in small steps.
 
 Role: expire what nobody will start any more, cancel what deleted endpoints were owed, prune what is older than the
-retention, bring due times back that a stepped clock pushed out of reach.
+retention, keep the database within its budget, bring due times back that a stepped clock pushed out of reach.
 Rules: each step is bounded and goes through the one writer behind everything else; a full step asks for the next turn
 at once, a short one waits.
 Must not know: SQL, why an endpoint was deleted, what an event holds.
@@ -21,6 +21,7 @@ from ringback.kit.clock import Clock
 from ringback.kit.log import get_logger
 from ringback.service import delivery_log
 from ringback.service.attempt import Policy
+from ringback.service.budget import Budget
 from ringback.service.metrics import Metrics
 from ringback.store import queue, retention
 from ringback.store.errors import QueryTimeout, StoreError
@@ -93,7 +94,9 @@ class Janitor:
         newest_ms: int | None = None,
         stand_in: Callable[[int], Endpoint | None] = lambda _lane: None,
         metrics: Metrics | None = None,
+        budget: Budget | None = None,
     ) -> None:
+        self._budget = budget
         self._board = board
         self._endpoints = endpoints
         self._reads = reads
@@ -138,6 +141,8 @@ class Janitor:
                     busy = True
                 else:
                     self._prune_at_s = self._clock.monotonic() + PRUNE_EVERY_S
+            if self._budget is not None:
+                busy |= await self._budget.turn()
         except QueryTimeout:
             _log.warning("store.slow", what="janitor")
             return EVERY_S

@@ -11,11 +11,17 @@ from ringback.store.database import DATABASE_NAME
 
 
 class Disk(NamedTuple):
-    """Bytes: the database, its log, what is free to us on its file system."""
+    """Bytes: the database, its log, what is free to us on its file system.
+
+    ``budget_bytes``: what the database may use (0: as much as there is room). ``used_bytes``: what counts against that,
+    as of the last look; None without a budget.
+    """
 
     database_bytes: int
     log_bytes: int
     free_bytes: int
+    used_bytes: int | None = None
+    budget_bytes: int = 0
 
 
 def usage(directory: Path) -> Disk:

@@ -6,6 +6,7 @@ Rules:
   still owed stays, its id remembered, and is looked at again later (``leftovers``).
 - Attempts of an event are stripped once, when the event was accepted before the cutoff: earlier attempts go, of the
   last one the outcome stays. An attempt made after that stays as long as its event.
+- Finished events can be pruned by name, before their time (``prune_finished``); one that is owed again by then stays.
 - Entries of pruned events in the history index are swept lane by lane, many at once: 20 times cheaper than one by one.
 - A step is bounded in rows it looks at and rows it deletes. Numbers of pruned events are never used again.
 Must not know: settings, the clock.
@@ -13,6 +14,7 @@ Must not know: settings, the clock.
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ringback.store import marks
@@ -26,6 +28,7 @@ SWEEP_EVERY_EVENTS = 50_000
 
 _WINDOW = "SELECT seq, accepted_ms FROM event WHERE seq > ? ORDER BY seq LIMIT ?"
 _LEFT_OVER = "SELECT seq, accepted_ms FROM event WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+_LATEST = "SELECT coalesce(max(accepted_ms), 0) FROM event WHERE seq IN (SELECT value FROM json_each(?))"
 _DELIVERIES = "SELECT count(*), coalesce(sum(state = 0), 0) FROM delivery WHERE event = ?"
 _OF_EVENTS = " WHERE {column} IN (SELECT value FROM json_each(?))"
 # The lane of an origin goes with the last event that names it.
@@ -68,6 +71,14 @@ class Pruned(NamedTuple):
     more: bool
 
 
+class Trimmed(NamedTuple):
+    """What one step did: events pruned, the last one looked at, and when the latest of the pruned was accepted."""
+
+    pruned: int
+    last: int
+    latest_ms: int
+
+
 def prune_events(cutoff_ms: int, limit: int) -> Task[Pruned]:
     """Delete up to ``limit`` events accepted before ``cutoff_ms`` that nobody is owed."""
 
@@ -79,6 +90,18 @@ def prune_events(cutoff_ms: int, limit: int) -> Task[Pruned]:
         return Pruned(0, more=_sweep(db, limit * ROWS_AN_EVENT))
 
     return Task("prune_events", run, background=True, rows=limit)
+
+
+def prune_finished(seqs: Sequence[int], limit: int) -> Task[Trimmed]:
+    """Delete those of these events (ascending, at least one) that nobody is owed, as far as a step's rows reach."""
+
+    def run(db: sqlite3.Connection) -> Trimmed:
+        doomed, last = _choose(db, seqs, limit)
+        latest_ms = db.execute(_LATEST, (json.dumps(doomed),)).fetchone()[0]
+        _delete(db, doomed)
+        return Trimmed(len(doomed), last, latest_ms)
+
+    return Task("prune_finished", run, background=True, rows=limit)
 
 
 def prune_attempts(cutoff_ms: int, limit: int) -> Task[Pruned]:
@@ -125,7 +148,7 @@ def _prune_left_over(db: sqlite3.Connection, cutoff_ms: int, limit: int) -> tupl
     return len(doomed), False
 
 
-def _choose(db: sqlite3.Connection, old: list[int], limit: int) -> tuple[list[int], int]:
+def _choose(db: sqlite3.Connection, old: Sequence[int], limit: int) -> tuple[list[int], int]:
     """Which of these may go, as far as the step's budget of rows reaches; and the last one looked at (0: none)."""
     doomed, last, rows = [], 0, 0
     for seq in old:

@@ -3,7 +3,8 @@
 Role: the loop around ``Engine``: when to commit what, and what follows from a full disk or a broken one.
 Rules: owns the writer's connection while it runs; talks to the loop only through ``Loopside``. While the disk is full,
 events are tried (so that recovery needs no restart) unless the ballast has been let go: then they are refused until
-there is room to lay it down again, and the space it gave serves the results that were kept.
+there is room to lay it down again, and the space it gave serves the results that were kept. While ``shut`` holds words,
+events are refused with them and everything else goes on.
 Must not know: what the operations mean; sockets, dispatch.
 """
 
@@ -92,6 +93,7 @@ class Worker:
         self._last_rows = 0  # of the latest batch: how busy it is
         self.commit_started: float | None = None
         self.full = False
+        self.shut: str | None = None  #: set by the loop: why events are refused although the disk has room
 
     def main(self) -> None:
         """Serve until the inbox is closed and drained."""
@@ -121,7 +123,7 @@ class Worker:
 
     def _step(self) -> None:
         entries = self._inbox.take(self._wait_s())
-        if entries and self._in_need:
+        if entries and (self._in_need or self.shut is not None):
             self._commit_in_need(entries)
         elif entries:
             self._commit(entries)
@@ -222,7 +224,7 @@ class Worker:
     def _pause(self) -> None:
         self._next_retry = self._clock.monotonic() + RETRY_PAUSE_S
 
-    # While something is kept or the ballast is gone.
+    # While something is kept, the ballast is gone or events are shut out.
 
     def _commit_in_need(self, entries: Sequence[Entry]) -> None:
         """Events are tried or refused now; everything else waits its turn behind what is kept."""
@@ -239,6 +241,10 @@ class Worker:
             self._try_events(events)
 
     def _try_events(self, events: Sequence[Entry]) -> None:
+        shut = self.shut  # the loop may change it at any time
+        if shut is not None:
+            self._refuse(events, Failed(STORAGE_FULL, shut))
+            return
         if self._refusing and not self._database.ballast.room():
             self._refuse(events, Failed(STORAGE_FULL, "the disk is full"))
             return
@@ -265,7 +271,7 @@ class Worker:
             self._refusing = not self._database.ballast.hold()
         if self.full and not self._refusing:
             self.full = False
-            self._say("store.recovered", "events are taken again")
+            self._say("store.recovered", self.shut or "events are taken again")
 
     def _refuse(self, entries: Iterable[Entry], failed: Failed) -> None:
         answers = [Answer(entry.done, failed, entry.rows, entry.size) for entry in entries]

@@ -4,7 +4,8 @@ Role: gathers operations from the loop, commits them in batches on a thread of i
 Rules:
 - Group commit without a timer: while one commit runs the next batch gathers; idle means commit at once.
 - ``done`` is called in the loop, in order of submission, only after the commit. Results go back in one hop a batch.
-- A full disk refuses events at once; results and tasks are kept and tried again, so no restart is needed.
+- A full disk refuses events at once; results and tasks are kept and tried again, so no restart is needed. ``shut``
+  refuses events alike, for a reason of the caller's (a budget used up), while all else is written.
 - After a failed fsync (or any error that leaves the outcome unknown) nothing is written any more: every operation is
   answered ``unknown_outcome`` and ``on_fatal`` asks for the process's end.
 - It is never cancelled midway: who stops waiting for an answer doesn't stop the write.
@@ -39,6 +40,8 @@ from ringback.store.worker import Answer, CommitStats, Worker
 
 T = TypeVar("T")
 
+DISK_FULL = "the disk is full"
+
 
 class Writer:
     """``submit``, ``run``, ``start``, ``stop`` and the attributes belong to the loop's thread."""
@@ -70,8 +73,26 @@ class Writer:
 
     @property
     def full(self) -> bool:
-        """Whether the disk is full, so that events are refused."""
-        return self._worker.full
+        """Whether events are refused because the disk is full or the database may not grow."""
+        return self.full_because is not None
+
+    @property
+    def full_because(self) -> str | None:
+        """Why events are refused, in words; None while they are taken."""
+        return DISK_FULL if self._worker.full else self._worker.shut
+
+    def shut(self, because: str) -> None:
+        """Refuse events from here on, with these words; everything else is still written. Said once."""
+        if self._worker.shut is None:
+            self.trouble("store.full", because)
+        self._worker.shut = because
+
+    def reopen(self) -> None:
+        """Take events again, unless the disk is full."""
+        if self._worker.shut is not None:
+            self._worker.shut = None
+            if not self._worker.full:  # else the worker says so when the disk has room
+                self.trouble("store.recovered", "events are taken again")
 
     async def start(self) -> None:
         """Begin to write."""
