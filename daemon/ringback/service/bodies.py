@@ -2,8 +2,9 @@
 
 Role: a bounded cache of events that were accepted a moment ago, and the loader for those that are not in it.
 Rules: bounded in bytes; the oldest goes first when it is full, so that events waiting at dead endpoints can't push out
-everybody else's; an event whose last direct hand-off has started is let go at once. One read at a time: what is asked
-for meanwhile is read together next, because under load a read costs a turn on the processor, however small it is.
+everybody else's; an event whose last direct hand-off has started is let go at once, and so is one that is erased. One
+read at a time: what is asked for meanwhile is read together next, because under load a read costs a turn on the
+processor, however small it is.
 Must not know: lanes, turns, HTTP.
 """
 
@@ -18,6 +19,8 @@ from ringback.store.errors import QueryTimeout
 MAX_CACHED_BYTES = 32 * 1024 * 1024
 #: What an event weighs beside its data (its objects, its places in dicts): without it, millions of tiny events fit.
 OVERHEAD_BYTES = 1024
+#: Erased events that are remembered, the latest: what was on its way to an attempt must not be sent.
+MAX_ERASED = 65_536
 #: What one call of ``ahead`` reads at most.
 MAX_AHEAD_BYTES = 4 * 1024 * 1024
 
@@ -43,6 +46,11 @@ class Stored(Protocol):
     @property
     def corrupt(self) -> bool:
         """Its data is not what was written."""
+        ...
+
+    @property
+    def erased_at_ms(self) -> int | None:
+        """When it was erased, None if it wasn't."""
         ...
 
 
@@ -95,6 +103,35 @@ class Bodies:
         self._turn = asyncio.Lock()
         self._next: _Batch | None = None
         self._reading: _Batch | None = None
+        self._erased: dict[int, None] = {}
+
+    def forget(self, seq: int) -> None:
+        """The event is erased, or about to be: what is here of it, or on its way here, must not be sent."""
+        if len(self._erased) >= MAX_ERASED:
+            del self._erased[next(iter(self._erased))]
+        self._erased[seq] = None
+        if seq in self._kept:
+            self._drop(seq)
+        self._keep_nothing_of(self._reading)
+
+    def forget_tenant(self, tenant: str) -> None:
+        """The same of all that a tenant has, but for what attempts have in hand."""
+        for seq in [seq for seq, body in self._kept.items() if body.event.tenant == tenant]:
+            self._drop(seq)
+        self._keep_nothing_of(self._reading)
+
+    def regain(self, seq: int) -> None:
+        """It could not be erased."""
+        self._erased.pop(seq, None)
+
+    def is_erased(self, seq: int) -> bool:
+        """Whether it was erased lately; of those before, the table says so."""
+        return seq in self._erased
+
+    @staticmethod
+    def _keep_nothing_of(batch: _Batch | None) -> None:
+        if batch is not None:
+            batch.starting.update(batch.seqs)
 
     def keep(self, seq: int, event: Event, accepted_at_ms: int, holders: int) -> None:
         """Remember an event that ``holders`` lanes may soon start."""
@@ -166,7 +203,7 @@ class Bodies:
                 self._next, self._reading = None, batch
                 try:
                     stored = await self._reads.load(list(batch.seqs))
-                    batch.found = {s.seq: Body(s.event, s.accepted_at_ms, 1, corrupt=s.corrupt) for s in stored}
+                    batch.found = {s.seq: _body(s) for s in stored}
                 except Exception as error:
                     batch.error = error
                     raise
@@ -178,6 +215,11 @@ class Bodies:
 
     def _drop(self, seq: int) -> None:
         self._bytes -= _weight(self._kept.pop(seq).event)
+
+
+def _body(stored: Stored) -> Body:
+    gone = stored.corrupt or stored.erased_at_ms is not None
+    return Body(stored.event, stored.accepted_at_ms, 1, corrupt=gone)
 
 
 def _weight(event: Event) -> int:

@@ -148,6 +148,13 @@ class Callbacks:
             place.number = None
         self._forget_if_unused(tenant, origin)
 
+    def forget_tenant(self, tenant: str) -> list[int]:
+        """The tenant was erased: what its lanes owe is not sent. Answers their numbers; new events get new lanes."""
+        numbers = [number for number, (whose, _) in self._lanes.items() if whose == tenant]
+        for number in numbers:
+            self.release(number)
+        return numbers
+
     def stand_in(self, number: int, event: Event | None = None) -> Endpoint | None:
         """What an attempt is made with in place of an endpoint; None if that is no callback's lane.
 

@@ -95,7 +95,7 @@ class Dispatch:
         self._note = note
         self.metrics = metrics or Metrics()
         attempts.on_shortage = Shortage(self.board, clock, self.metrics).met
-        self._bodies = Bodies(reads)
+        self.bodies = Bodies(reads)
         self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._unsettled: set[tuple[int, int]] = set()
         self._helpers: set[asyncio.Task[object]] = set()
@@ -132,7 +132,7 @@ class Dispatch:
                 item = Owed(number, seq, phase, due_at_ms or 0, 0, size, event.expires_at_ms)
                 takers += self.board.hand_off(lane, item)
         if takers:  # what waits in the table must not push out what is about to start
-            self._bodies.keep(seq, event, accepted_at_ms, takers)
+            self.bodies.keep(seq, event, accepted_at_ms, takers)
         self._nudge()
 
     def changed(self, number: int) -> None:
@@ -214,9 +214,9 @@ class Dispatch:
             for number in list(self._callbacks.lanes):
                 self._retire(number)
         while len(starts) < STARTS_A_TURN and (started := self.board.start(now_s)) is not None:
-            starts.append((started, self._bodies.take(started.item.event)))
+            starts.append((started, self.bodies.take(started.item.event)))
         missing = [started.item.event for started, body in starts if body is None]
-        load = asyncio.ensure_future(self._bodies.load(missing)) if missing else None
+        load = asyncio.ensure_future(self.bodies.load(missing)) if missing else None
         for started, body in starts:
             self._spawn(started, body, load)
         if len(starts) == STARTS_A_TURN:
@@ -307,7 +307,7 @@ class Dispatch:
         now_ms = self._clock.now_ms()
         if item.expires_at_ms is not None and item.expires_at_ms <= now_ms:
             return Ended(expired(), None, Signal.NEUTRAL, Verdict.GIVE_UP)
-        if body.corrupt:
+        if body.corrupt or self.bodies.is_erased(item.event):
             return corrupt(now_ms)
         return await self._attempts.make(item, body, endpoint, self._endpoints.effective(endpoint))
 
@@ -345,7 +345,7 @@ class Dispatch:
 
     def _read_ahead(self, items: Sequence[Owed]) -> None:
         if not self._stopping:
-            self._help(self._bodies.ahead(items))
+            self._help(self.bodies.ahead(items))
 
     def _settle(self, started: Started) -> None:
         self._unsettled.discard((started.item.event, started.item.lane))

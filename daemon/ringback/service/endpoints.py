@@ -192,6 +192,13 @@ class Endpoints(Snapshot):
         """Put what ``make`` makes of an endpoint in its place; the very same object changes nothing."""
         return await self._in_turn(self._change, endpoint_id, make)
 
+    async def erase(self, tenant: str, write: Callable[[], Awaitable[T]]) -> T | Refusal:
+        """Delete all that a tenant has by one ``write``, which blanks them in the table. Answers what that answers.
+
+        Refused where a file declares one of them: it would come back.
+        """
+        return await self._in_turn(self._erase, tenant, write)
+
     # ---- inside: each of these runs under the lock, in a task of its own
 
     async def _in_turn(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -296,6 +303,17 @@ class Endpoints(Snapshot):
         self._say("endpoint.deleted", gone)
         self._tell(gone.lane)
         return Changed(gone)
+
+    async def _erase(self, tenant: str, write: Callable[[], Awaitable[T]]) -> T | Refusal:
+        gone = [endpoint for endpoint in self if endpoint.tenant == tenant]
+        if declared := next((endpoint for endpoint in gone if endpoint.declared), None):
+            return Refusal("conflict", f"{_owned(declared).message}; from there it would come back")
+        done = await write()
+        for endpoint in gone:
+            self.remove(endpoint)
+            self._say("endpoint.deleted", endpoint)
+            self._tell(endpoint.lane)
+        return done
 
     async def _move(self, endpoint_id: str, event: EndpointEvent, reason: str | None) -> Changed | Refusal:
         old = self.get(endpoint_id)

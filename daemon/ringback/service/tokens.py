@@ -69,6 +69,10 @@ class Tokens:
         _log.info("token.removed", token_id=token.id, tenant=token.tenant)
         return token
 
+    def forget_tenant(self, tenant: str) -> None:
+        """The tenant was erased, its tokens with it: their bearers are nobody from now on."""
+        self._by_digest = {digest: token for digest, token in self._by_digest.items() if token.tenant != tenant}
+
 
 def make(tenant: str | None, clock: Clock, chance: Chance) -> tuple[Token, str]:
     """A new token and its text."""

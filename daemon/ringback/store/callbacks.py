@@ -20,6 +20,9 @@ from ringback.store.ops import AcceptEvent
 from ringback.store.reader import Fetches
 from ringback.store.rows import Statement
 
+#: Stands for an origin that was erased, its lane's number behind it; no origin of a callback begins so.
+ERASED_ORIGIN = "erased:"
+
 _LANE = Statement(
     "lane, tenant, origin",
     "INSERT INTO callback_lane (lane, tenant, origin) SELECT * FROM v WHERE v.lane IS NOT NULL",
@@ -32,9 +35,10 @@ _KNOWN = (
     " CROSS JOIN callback_lane l ON l.tenant = v.value->>0 AND l.origin = v.value->>1"
 )
 _TAKE = "UPDATE meta SET value = value + ? WHERE name = 'lane' RETURNING value"
+# What an erased origin's lane still owes is cancelled, not sent.
 _OWING = (
     "SELECT l.lane, t.name, l.origin FROM callback_lane l JOIN tenant t ON t.no = l.tenant"
-    " WHERE EXISTS (SELECT 1 FROM owed o WHERE o.lane = l.lane) ORDER BY l.lane"
+    " WHERE EXISTS (SELECT 1 FROM owed o WHERE o.lane = l.lane) AND l.origin NOT LIKE ? || '%' ORDER BY l.lane"
 )
 
 _json = msgspec.json.Encoder()
@@ -105,4 +109,4 @@ class CallbackReads:
 
     async def owing(self) -> list[CallbackLane]:
         """Every lane that owes something."""
-        return [CallbackLane(*row) for row in await self._reader.fetch(_OWING)]
+        return [CallbackLane(*row) for row in await self._reader.fetch(_OWING, (ERASED_ORIGIN,))]

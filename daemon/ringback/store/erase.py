@@ -17,21 +17,19 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ringback.core.lifecycle import cancelled
 from ringback.core.model import Callback, DeliveryState, Endpoint, EndpointStatus
 from ringback.store import codec
+from ringback.store.callbacks import ERASED_ORIGIN
 from ringback.store.database import BUSY_TIMEOUT_MS, Database
-from ringback.store.ops import Finish, Task
+from ringback.store.errors import InvariantError
+from ringback.store.ops import Task
 from ringback.store.reader import Fetches
-from ringback.store.results import finish
 from ringback.store.rows import Statement
 
 #: Deliveries that one step touches, for each event of its limit.
 ROWS_AN_EVENT = 8
 #: Hours of statistics that one step looks through.
 HOURS_A_STEP = 24
-#: An origin that was erased; no origin of a callback begins so. Its lane's number follows.
-ERASED_ORIGIN = "erased:"
 #: How long emptying the log waits for readers, and so keeps the writer waiting.
 WIPE_WAIT_MS = 100
 
@@ -44,7 +42,10 @@ _FIND = (
 )
 _LANES = "SELECT lane FROM delivery WHERE event = ?"
 _OF_EVENTS = "event IN (SELECT value FROM json_each(?1))"
-_PENDING = f"SELECT lane, event FROM delivery WHERE state = {int(DeliveryState.PENDING)} AND {_OF_EVENTS}"  # noqa: S608 - constants
+_PENDING = f"state = {int(DeliveryState.PENDING)} AND {_OF_EVENTS}"
+_KEY = "lane, phase, due_ms, event"
+_SETTLE = f"DELETE FROM owed WHERE ({_KEY}) IN (SELECT {_KEY} FROM delivery WHERE {_PENDING})"  # noqa: S608 - constants
+_CANCEL = f"UPDATE delivery SET state = {int(DeliveryState.CANCELLED)}, phase = NULL, due_ms = NULL WHERE {_PENDING}"  # noqa: S608 - constants
 _HOLD_NOTHING = tuple(
     f"{statement} WHERE {_OF_EVENTS}{unless}"
     for statement, unless in (
@@ -72,7 +73,7 @@ _LANES_HOLD_NOTHING = tuple(
     f"DELETE FROM {table} WHERE lane IN (SELECT lane FROM endpoint WHERE tenant = ?)"  # noqa: S608 - names of our own schema
     for table in ("endpoint_revision", "lane_health", "restored_lane")
 )
-_BLANK_ORIGINS = f"UPDATE callback_lane SET origin = '{ERASED_ORIGIN}' || lane WHERE tenant = ? AND origin <> ''"  # noqa: S608 - a constant
+_BLANK_ORIGINS = f"UPDATE callback_lane SET origin = '{ERASED_ORIGIN}' || lane WHERE tenant = ?"  # noqa: S608 - a constant
 _BEGIN = (
     "INSERT INTO erasure (tenant, up_to, done, asked_ms) SELECT ?1, coalesce(max(seq), 0), -1, ?2 FROM event"
     " WHERE tenant = ?1 ON CONFLICT (tenant) DO UPDATE"
@@ -200,6 +201,8 @@ def erase_next(tenant: str, limit: int, now_ms: int, hour: int = -1) -> Task[Ste
             return Step(0, 0, more=False)
         _zero(db)
         up_to, done, _ = stand
+        if done < 0:
+            raise InvariantError(f"what is sealed for tenant {tenant} can still be opened: keys_are_gone comes first")
         window = db.execute(_WINDOW, (no, done, up_to, limit)).fetchall()
         if not window:
             return _erase_hours(db, no, hour)
@@ -316,8 +319,10 @@ def _erase(db: sqlite3.Connection, seqs: Sequence[int], now_ms: int) -> int:
         return 0
     _zero(db)
     which = json.dumps(list(seqs))
-    owed = db.execute(_PENDING, (which,)).fetchall()
-    stopped = sum(finish(db, [Finish(lane, event, cancelled()) for lane, event in owed]))
+    settled = db.execute(_SETTLE, (which,)).rowcount
+    stopped = db.execute(_CANCEL, (which,)).rowcount
+    if settled != stopped:
+        raise InvariantError(f"{stopped} pending deliveries had {settled} rows in the queue")
     for statement in _HOLD_NOTHING:
         db.execute(statement, (which,))
     lanes = {lane for (lane,) in db.execute(_BLANK_CALLBACKS, (which, BLANK_CALLBACK)).fetchall()}

@@ -31,6 +31,8 @@ _STATES = (
 # With encryption: for whom what an attempt left is sealed.
 _WHOSE = ", (SELECT t.name FROM event e CROSS JOIN tenant t ON t.no = e.tenant WHERE e.seq = d.event)"
 _STATES_WHOSE, _STATES = _STATES.format(whose=_WHOSE), _STATES.format(whose="")
+# Of an erased event nothing can be owed again.
+_ERASED = "SELECT e.seq FROM json_each(?) AS v CROSS JOIN event e ON e.seq = v.value WHERE length(e.digest) = 0"
 _KEEP_EARLIER = Statement(
     "event, lane",
     "INSERT INTO attempt (event, lane, n, run, started_ms, elapsed_ms, status, outcome, error, info)"
@@ -206,12 +208,18 @@ def _round(db: sqlite3.Connection, ops: Sequence[Finish]) -> list[bool]:
     states = _states_decoder.decode(db.execute(_STATES_WHOSE if sealing else _STATES, (keys,)).fetchone()[0])
     rows = {(row.event, row.lane): row for row in states}
     plan = _Plan(keys_of(db).ensure(db, {row.tenant for row in states}) if sealing else {})
+    gone = _erased(db, [op.event for op in ops if op.transition.reopen])
     answers = []
     for op in ops:
-        row = rows.get((op.event, op.lane))
+        row = None if op.event in gone else rows.get((op.event, op.lane))
         answers.append(row is not None and plan.add(op, row))
     plan.carry_out(db)
     return answers
+
+
+def _erased(db: sqlite3.Connection, reopened: list[int]) -> set[int]:
+    """Those of these events that were erased."""
+    return {seq for (seq,) in db.execute(_ERASED, (_json.encode(reopened).decode(),))} if reopened else set()
 
 
 def _keep_bodies(db: sqlite3.Connection, bodies: list[_Body]) -> None:
