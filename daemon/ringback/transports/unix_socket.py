@@ -9,6 +9,7 @@ Must not know: what a line says, what an answer says, what makes an event durabl
 """
 
 import asyncio
+import math
 import socket
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -137,7 +138,7 @@ class EventsServer:
         now_s, idle_s = self.now_s(), self._limits.idle_s
         if now_s < self._none_idle_until_s:
             return False
-        longest = min(self._connections, key=lambda one: one.active_s if one.idle else now_s)
+        longest = min(self._connections, key=lambda one: one.active_s if one.idle else math.inf)
         if not longest.idle or now_s - longest.active_s < idle_s:
             self._none_idle_until_s = (longest.active_s if longest.idle else now_s) + idle_s
             return False
