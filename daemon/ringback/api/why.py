@@ -97,6 +97,7 @@ async def _facts(
         peer=opts.peer if opts else None,
         deliver_after_ms=opts.deliver_after_ms if opts else None,
         expires_at_ms=opts.expires_at_ms if opts else None,
+        trying=deps.verify.trying(row.lane),
     )
 
 

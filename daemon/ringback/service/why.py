@@ -46,6 +46,7 @@ class DeliveryFacts(msgspec.Struct, frozen=True):
     """What is known of a delivery. ``status``: the derived one. ``endpoint`` None: deleted, or a callback's receiver.
 
     ``ahead``: deliveries of its lane before it, counted up to ``AHEAD_CAP``. ``to``: who gets it, for people.
+    ``trying``: its endpoint's handshake, if one is under way.
     """
 
     row: DeliveryRow
@@ -60,6 +61,7 @@ class DeliveryFacts(msgspec.Struct, frozen=True):
     peer: Peer | None = None
     deliver_after_ms: int | None = None
     expires_at_ms: int | None = None
+    trying: Trying | None = None
 
 
 def name_of(endpoint: Endpoint) -> str:
@@ -150,7 +152,7 @@ def waits(facts: DeliveryFacts) -> list[str]:
     if facts.status == IN_FLIGHT:
         return ["an attempt is being made now"]
     if endpoint is not None and facts.status == HELD:
-        return [held(endpoint)]
+        return [held(endpoint, facts.trying)]
     if row.due_at_ms is not None and row.due_at_ms > facts.now_ms:
         return [f"waits for its time, {rfc3339(row.due_at_ms)}"]
     found = lane_waits(facts.lane, facts.now_ms)
