@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from ringback import dialects
 from ringback.api.deps import Deps
+from ringback.assembly_erasing import erasing
 from ringback.config import Settings
 from ringback.core.egress import EgressPolicy, judge_address
 from ringback.core.events import EventLimits
@@ -106,9 +107,7 @@ async def assemble(
     endpoints = _endpoints(settings, clock, chance, writer, guard.policy, sender, stored)
     stats = _stats(stack, writer)
     callbacks = await _callbacks(settings, guard.policy, endpoints.names, CallbackReads(pool))
-    dispatch, attempts = _dispatch(
-        settings, clock, chance, writer, endpoints, callbacks, reads, sender, stats=stats, metrics=metrics
-    )
+    dispatch, attempts = _dispatch(settings, clock, chance, writer, endpoints, callbacks, reads, sender, stats, metrics)
     budget = Budget(RoomReads(pool), writer, clock, settings.retention.max_database_bytes)
     janitor = await _janitor(settings, clock, writer, endpoints, callbacks, reads, dispatch, stored, budget=budget)
     verify = _verify(settings, clock, chance, endpoints, sender)
@@ -145,6 +144,7 @@ async def assemble(
         max_response_bytes=settings.delivery.max_response_bytes,
         divert_to=settings.delivery.divert_to,
     )
+    deps.erasure = await erasing(deps, dispatch, pool, database)
     live = _live(guard, sender, endpoints, dispatch, attempts, janitor, verify, deps, budget=budget)
     return Parts(endpoints, dispatch, verify, janitor, intake, events, spool, deps, live)
 
@@ -245,7 +245,7 @@ def _endpoints(
     return endpoints
 
 
-def _dispatch(
+def _dispatch(  # noqa: PLR0917 - a root names everybody
     settings: Settings,
     clock: Clock,
     chance: Chance,
@@ -254,7 +254,6 @@ def _dispatch(
     callbacks: Callbacks,
     reads: QueueReads,
     sender: HttpSender,
-    *,
     stats: Stats,
     metrics: Metrics,
 ) -> tuple[Dispatch, Attempts]:

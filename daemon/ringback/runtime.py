@@ -170,6 +170,7 @@ class _Daemon:
             run_turns(parts.deps.stats.turn, clock, WakeUp()),
             run_turns(parts.deps.rotation.turn, clock, parts.deps.rotation.wake),
             run_turns(parts.janitor.turn, clock, WakeUp()),
+            run_turns(parts.deps.erasure.turn, clock, parts.deps.erasure.wake),
             run_turns(self._status.turn, clock, WakeUp()),
             reload.run(),
         ]

@@ -20,6 +20,7 @@ from ringback.api.access import Door
 from ringback.api.app import serve
 from ringback.api.deps import Deps
 from ringback.api.guard import Guard
+from ringback.assembly_erasing import erasing
 from ringback.core.egress import judge_address, parse_policy
 from ringback.core.events import EventLimits
 from ringback.core.lifecycle import succeeded
@@ -27,6 +28,7 @@ from ringback.core.model import AttemptInfo, AttemptRecord, Outcome, OutcomeKind
 from ringback.kit.clock import SystemChance, SystemClock
 from ringback.kit.wake import run_turns
 from ringback.service.backlog import BacklogLook
+from ringback.service.bodies import Bodies
 from ringback.service.callbacks import Callbacks
 from ringback.service.doctor import Doctor, Ways
 from ringback.service.endpoints import EndpointDefaults, Endpoints
@@ -68,6 +70,7 @@ class Flights:
         self.kicked: list[int] = []
         self.withheld: set[tuple[int, int]] = set()
         self.owed: list[tuple[int, int]] = []
+        self.bodies = Bodies(None)  # type: ignore[arg-type] - nothing is read
 
     def in_flight(self) -> frozenset[tuple[int, int]]:
         return frozenset(self.flying)
@@ -83,6 +86,9 @@ class Flights:
 
     def give_back(self, event: int, lane: int) -> None:
         self.withheld.remove((event, lane))
+        self.kicked.append(lane)
+
+    def changed(self, lane: int) -> None:
         self.kicked.append(lane)
 
     def accepted(self, seq: int, event: Any, lanes: tuple[int, ...], accepted_at_ms: int) -> None:
@@ -174,6 +180,9 @@ class Parts:
             max_event_bytes=MAX_EVENT_BYTES,
             divert_to=self.divert_to,
         )
+        self.deps.erasure = await erasing(self.deps, self.flights, reader, database)
+        turns = asyncio.create_task(run_turns(self.deps.erasure.turn, clock, self.deps.erasure.wake))
+        self._stack.callback(turns.cancel)
         await self._listen()
 
     def _endpoints(self, clock: SystemClock, chance: SystemChance) -> Endpoints:

@@ -15,6 +15,7 @@ from ringback.service.backlog import BacklogLook
 from ringback.service.callbacks import Callbacks
 from ringback.service.doctor import Doctor
 from ringback.service.endpoints import Endpoints
+from ringback.service.erasure import Erasure
 from ringback.service.lane_facts import NOTHING_KNOWN, LaneFacts
 from ringback.service.maintenance import Maintenance
 from ringback.service.metrics import Metrics
@@ -90,7 +91,8 @@ class Deps:
     """The API's collaborators. ``ready()``: ``ready``, ``starting``, ``draining`` or ``unwritable``.
 
     ``max_event_bytes`` and ``max_response_bytes``: the settings' own. ``divert_to``: the settings' URL that gets
-    everything, or an empty text. The two that a reload can change are set anew by it; nothing else ever is.
+    everything, or an empty text. The two that a reload can change are set anew by it. ``erasure`` is made of the
+    others, so it is set right after; nothing else ever is.
     """
 
     endpoints: Endpoints
@@ -114,6 +116,7 @@ class Deps:
     chance: Chance
     ready: Callable[[], str]
     metrics: Metrics = field(default_factory=Metrics)
+    erasure: Erasure = field(init=False)
     backlog: BacklogLook | None = None
     lane_facts: Callable[[int], LaneFacts] = lambda _lane: NOTHING_KNOWN
     busiest: Callable[[int], list[tuple[int, LaneFacts]]] = lambda _limit: []
