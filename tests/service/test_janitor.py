@@ -2,13 +2,13 @@
 
 import pytest
 from tests.harness.world import FakeClock
-from tests.store.kit import NOW_MS, accept, opened
+from tests.store.kit import NOW_MS, accept, check_invariants, opened
 
 from ringback.core.model import Endpoint, RetryPolicy
 from ringback.core.schedule import Board, Limits
 from ringback.kit.clock import SystemClock
 from ringback.service.endpoints import Effective
-from ringback.service.janitor import DAY_MS, STEP_ROWS, Janitor, Keep
+from ringback.service.janitor import CANCEL_ROWS, DAY_MS, STEP_ROWS, Janitor, Keep
 
 
 class Endpoints:
@@ -51,6 +51,22 @@ async def test_a_step_of_expiries_is_one_commit_or_two(store):
     await janitor_of(store, Board(Limits())).turn(NOW_MS + 1)
     assert await store.queue.owed_count(1, STEP_ROWS) == 1
     assert len(store.commits) - before < 20
+
+
+async def test_what_a_deleted_endpoint_is_owed_goes_in_large_steps(store):
+    """Under load a step has its turn only now and then, so a backlog of thousands takes two commits, not a dozen."""
+    await store.all(*[accept(f"e{n}", 1, 2) for n in range(CANCEL_ROWS + 1)])
+    janitor = janitor_of(store, Board(Limits()))
+    janitor._deleted.add(1)
+    before = len(store.commits)
+    while await janitor.turn(NOW_MS + 1) == 0:
+        pass
+    assert (await store.queue.owed_count(1, 1), await store.queue.owed_count(2, CANCEL_ROWS + 2)) == (
+        0,
+        CANCEL_ROWS + 1,
+    )
+    assert len(store.commits) - before < 10
+    check_invariants(store.database.path)
 
 
 async def test_deliveries_wished_for_much_later_are_not_walked_through_every_second(store):

@@ -13,9 +13,10 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from ringback.core.envelope import Tampered, place
-from ringback.core.lifecycle import cancelled, retry_at
+from ringback.core.lifecycle import retry_at
 from ringback.core.model import Event, Owed, Phase, Transition
 from ringback.store import codec
+from ringback.store.errors import InvariantError
 from ringback.store.keys import CALLBACK, PAYLOAD, Erased, Keys
 from ringback.store.ops import Finish, Task
 from ringback.store.reader import Fetches
@@ -63,7 +64,19 @@ _EXPIRING = (
     " WHERE expires_ms <= ? ORDER BY expires_ms LIMIT ?"
 )
 _NAMES = "SELECT e.seq, e.id, e.accepted_ms FROM json_each(?) AS v CROSS JOIN event e ON e.seq = v.value"
-_OWED_OF_LANE = "SELECT event FROM owed WHERE lane = ? LIMIT ?"
+# A lane's rows in the order of the queue, as one row of JSON: what is cancelled, and the key of its owed row.
+_OWED_OF_LANE = (
+    "SELECT json_group_array(json_array(phase, due_ms, event)) FROM (SELECT phase, due_ms, event FROM owed"
+    " WHERE lane = ?1 AND event NOT IN (SELECT value FROM json_each(?2)) LIMIT ?3)"
+)
+_CANCEL = (
+    "UPDATE delivery SET state = 4, phase = NULL, due_ms = NULL FROM json_each(?2) AS v"
+    " WHERE delivery.event = v.value->>2 AND delivery.lane = ?1 AND delivery.state = 0"
+)
+_OWE_NO_MORE = (
+    "DELETE FROM owed WHERE (lane, phase, due_ms, event) IN"
+    " (SELECT ?1, value->>0, value->>1, value->>2 FROM json_each(?2))"
+)
 _OUT_OF_REACH = (
     "SELECT event FROM owed WHERE lane = ? AND phase = 1 AND due_ms > ? AND attempts > 0 ORDER BY due_ms LIMIT ?"
 )
@@ -257,8 +270,12 @@ def cancel_owed(lane: int, limit: int, keep: Collection[int] = ()) -> Task[int]:
     """Cancel up to ``limit`` rows of a lane, but for the events in ``keep`` (in flight). Answers how many."""
 
     def run(db: sqlite3.Connection) -> int:
-        events = [event for (event,) in db.execute(_OWED_OF_LANE, (lane, limit + len(keep))) if event not in keep]
-        return _apply(db, lane, events[:limit], cancelled())
+        left_out = _json.encode(sorted(keep)).decode()
+        found: str = db.execute(_OWED_OF_LANE, (lane, left_out, limit)).fetchone()[0]
+        changed = [db.execute(statement, (lane, found)).rowcount for statement in (_CANCEL, _OWE_NO_MORE)]
+        if changed[0] != changed[1]:
+            raise InvariantError(f"{changed[0]} deliveries cancelled, {changed[1]} rows of the queue removed")
+        return changed[0]
 
     return Task("cancel_owed", run, background=True, rows=limit)
 
