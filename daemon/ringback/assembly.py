@@ -37,6 +37,7 @@ from ringback.service.metrics import Metrics
 from ringback.service.reload import Live, policy_of
 from ringback.service.restored import restored
 from ringback.service.rotation import Rotation
+from ringback.service.sealing import Sealing
 from ringback.service.settings_parts import defaults_of, keep_of, limits_of, rules_of, ways_of
 from ringback.service.spool import Spool
 from ringback.service.stats import Stats
@@ -114,7 +115,6 @@ async def assemble(
     await dispatch.recover({lane: health.failing for lane, health in (await table.health()).items()})
     intake = _intake(settings, clock, chance, writer, endpoints, callbacks, dispatch, metrics)
     spool = _spool(settings, clock, intake, KnownIds(pool))
-    events = _events(settings, intake)
     deps = Deps(
         endpoints=endpoints,
         reads=HistoryReads(pool),
@@ -125,6 +125,7 @@ async def assemble(
         callbacks=callbacks,
         stats=stats,
         stats_reads=StatsReads(pool),
+        sealing=Sealing(writer, pool),
         disk=_disk(settings, budget),
         started_at_ms=clock.now_ms(),
         tokens=Tokens(writer, clock, chance, await tokens.load(pool)),
@@ -146,7 +147,7 @@ async def assemble(
     )
     deps.erasure = await erasing(deps, dispatch, pool, database)
     live = _live(guard, sender, endpoints, dispatch, attempts, janitor, verify, deps, budget=budget)
-    return Parts(endpoints, dispatch, verify, janitor, intake, events, spool, deps, live)
+    return Parts(endpoints, dispatch, verify, janitor, intake, _events(settings, intake), spool, deps, live)
 
 
 async def _readers(stack: contextlib.AsyncExitStack, database: Database) -> tuple[Reader, ReadPool]:

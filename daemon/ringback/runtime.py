@@ -32,9 +32,11 @@ from ringback.kit.wake import WakeUp, run_turns
 from ringback.service.declared import Declared
 from ringback.service.metrics import Metrics
 from ringback.service.reload import Live, Reload
+from ringback.service.sealing import announce, make_good
 from ringback.service.watchdog import StatusLine, Watchdog, watchdog_s
 from ringback.store.database import open_state
-from ringback.store.errors import StateError, StateLocked
+from ringback.store.errors import KeyProblem, StateError, StateLocked
+from ringback.store.keyring import Masters
 from ringback.store.worker import CommitStats
 from ringback.store.writer import Writer
 from ringback.transports.bind import AddressInUse, bind_unix, identity, unlink_if_ours
@@ -45,7 +47,7 @@ EX_TEMPFAIL = 75
 #: How long a thread may keep the interpreter lock from another that wants it. The default of 5 ms starves the writer
 #: under load: a transaction took 5.5 s, with this 60 ms (ADR 0003).
 SWITCH_INTERVAL_S = 0.0001
-#: sysexits(3): the configuration doesn't fit what is in the database.
+#: sysexits(3): the configuration, or the master key, doesn't fit what is in the database.
 EX_CONFIG = 78
 #: Beyond the grace a stop may take this long: answers, the last commits, the database.
 STOP_MARGIN_S = 30.0
@@ -67,7 +69,8 @@ def main(loaded: Loaded, load: Callable[[], Loaded], clock: Clock, chance: Chanc
         chance: the machine's.
 
     Returns:
-        The exit code: 0, 1 (failed), 75 (another one owns it) or 78 (declarations that don't fit what there is).
+        The exit code: 0, 1 (failed), 75 (another one owns it) or 78 (declarations or a master key that
+        don't fit what there is).
     """
     settings = loaded.settings
     sink = configure(settings.log.format, settings.log.level, sys.stdout, clock)
@@ -79,6 +82,8 @@ def main(loaded: Loaded, load: Callable[[], Loaded], clock: Clock, chance: Chanc
         for key, message in wrong.problems:
             print(f"{key}: {message}", file=sys.stderr)  # noqa: T201 - as in _last_words
         return _last_words(wrong, EX_CONFIG)
+    except KeyProblem as problem:
+        return _last_words(problem, EX_CONFIG)
     except (StateLocked, SpoolInUse, AddressInUse) as problem:
         return _last_words(problem, EX_TEMPFAIL)
     except (StateError, OSError, ValueError) as problem:
@@ -115,6 +120,8 @@ class _Daemon:
         self._signals.listen(self._hangup.set)
         _log.info("daemon.started", version=__version__, pid=os.getpid(), state_dir=settings.daemon.state_dir)
         database = open_state(Path(settings.daemon.state_dir), clock.now_ms())
+        self._ring = database.unlock(Masters(self._loaded.masters.key, self._loaded.masters.old), clock.now_ms)
+        announce(self._ring, self._loaded.masters.exposed)
         if database.lost_events:
             _log.error("store.events_lost", at_most=database.lost_events, up_to=database.high_seq)
         self._writer = Writer(
@@ -127,6 +134,7 @@ class _Daemon:
         try:
             await self._writer.start()
             async with contextlib.AsyncExitStack() as stack:
+                await make_good(database, self._ring, self._writer, clock.now_ms())
                 parts = await assemble(
                     stack, settings, clock, self._chance, database, self._writer, self._ready, self._metrics
                 )
@@ -172,6 +180,7 @@ class _Daemon:
             run_turns(parts.janitor.turn, clock, WakeUp()),
             run_turns(parts.deps.erasure.turn, clock, parts.deps.erasure.wake),
             run_turns(self._status.turn, clock, WakeUp()),
+            run_turns(parts.deps.sealing.turn, clock, WakeUp()),
             reload.run(),
         ]
         if parts.spool is not None:

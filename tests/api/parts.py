@@ -39,6 +39,7 @@ from ringback.service.metrics import Metrics
 from ringback.service.rendering import digest_of
 from ringback.service.restored import Restored
 from ringback.service.rotation import Rotation
+from ringback.service.sealing import Sealing, make_good
 from ringback.service.stats import Stats
 from ringback.service.tokens import Tokens
 from ringback.service.verify import Us, Verify
@@ -46,6 +47,7 @@ from ringback.store.database import Database, open_state
 from ringback.store.disk import usage
 from ringback.store.endpoints import EndpointReads
 from ringback.store.history import HistoryReads
+from ringback.store.keyring import Masters
 from ringback.store.lane_history import index_history
 from ringback.store.ops import Finish
 from ringback.store.queue import QueueReads
@@ -133,9 +135,11 @@ class Parts:
         clock, chance = SystemClock(), SystemChance()
         database = open_state(self.folder / "state", clock.now_ms())
         self._stack.callback(database.close)
+        ring = database.unlock(Masters(), clock.now_ms)
         self.writer = Writer(database, clock, on_fatal=lambda reason: None)
         await self.writer.start()
         self._stack.push_async_callback(self.writer.stop)
+        await make_good(database, ring, self.writer, clock.now_ms())
         reader = await Reader(database).open()
         self._stack.push_async_callback(reader.close)
         self.endpoints = self._endpoints(clock, chance)
@@ -157,6 +161,7 @@ class Parts:
         self.deps = Deps(
             endpoints=self.endpoints,
             reads=HistoryReads(reader),
+            sealing=Sealing(self.writer, reader),
             revisions=EndpointReads(reader),
             writer=self.writer,
             intake=self.intake,

@@ -21,6 +21,7 @@ from ringback.service.maintenance import Maintenance
 from ringback.service.metrics import Metrics
 from ringback.service.restored import Restored
 from ringback.service.rotation import Rotation
+from ringback.service.sealing import Sealing
 from ringback.service.stats import Stats
 from ringback.service.tokens import Tokens
 from ringback.service.verify import Verify
@@ -106,6 +107,7 @@ class Deps:
     rotation: Rotation
     stats: Stats
     stats_reads: StatsReads
+    sealing: Sealing
     disk: Callable[[], Disk]
     started_at_ms: int
     verify: Verify

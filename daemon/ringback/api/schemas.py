@@ -251,6 +251,7 @@ def _of_statistics() -> dict[str, Schema]:
             version="text",
             started_at="time",
             restored_at="time?",
+            encryption="{any}",
             endpoints="{int}",
             in_flight="int",
             queue="Queue",

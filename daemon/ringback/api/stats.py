@@ -82,6 +82,11 @@ def _queue(owing: Owing) -> dict[str, Any]:
     return {"owed": owing.rows, "capped": owing.rows >= OWED_CAP, "oldest_accepted_at": oldest}
 
 
+async def _encryption(deps: Deps) -> dict[str, Any]:
+    left = await deps.sealing.left() if deps.sealing.on else None
+    return {"on": deps.sealing.on, "in_the_clear": left._asdict() if left is not None else None}
+
+
 async def status(request: web.Request) -> web.Response:
     """The whole daemon on one screen."""
     query(request, {})
@@ -94,6 +99,7 @@ async def status(request: web.Request) -> web.Response:
             "version": __version__,
             "started_at": rfc3339(deps.started_at_ms),
             "restored_at": rfc3339(deps.restored.restored_at_ms) if deps.restored.restored_at_ms else None,
+            "encryption": await _encryption(deps),
             "endpoints": {status.value: counts[status] for status in EndpointStatus},
             "in_flight": len(deps.dispatch.in_flight()),
             "queue": _queue(await deps.stats_reads.owing_in_all(OWED_CAP)),

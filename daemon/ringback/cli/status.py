@@ -1,5 +1,7 @@
 """``ringback status``: the daemon at a glance."""
 
+from typing import Any
+
 import click
 
 from ringback.cli.context import Command, api, json_option, print_json, where
@@ -41,6 +43,7 @@ def status(
             ("version", found["version"]),
             ("started", when(found["started_at"])),
             *([("restored", f"{when(found['restored_at'])}; what would be sent is held: ringback db held")] * held),
+            ("encryption", _encryption(found["encryption"])),
             ("endpoints", endpoints or "none"),
             ("owed", owed + oldest),
             ("in flight", str(found["in_flight"])),
@@ -49,6 +52,15 @@ def status(
             *([("FULL", f"events are refused, deliveries go on: {disk['full_because']}")] * disk["full"]),
         ]
     )
+
+
+def _encryption(found: dict[str, Any]) -> str:
+    if not found["on"]:
+        return "OFF: payloads and secrets lie in the clear in the database"
+    left = found["in_the_clear"]
+    if not any(left.values()):
+        return "on"
+    return f"on; from before, up to {left['events']} events and {left['endpoints']} endpoints are still being sealed"
 
 
 def size(count: int) -> str:

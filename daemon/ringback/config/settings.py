@@ -293,6 +293,13 @@ class Retention(Section):
     max_database_bytes: Annotated[int, AfterValidator(_budget)] = 0
 
 
+class Encryption(Section):
+    """Encryption at rest: where the master key lies, if it is no credential of the unit; "" is nowhere."""
+
+    key_file: FolderOrOff = ""
+    old_key_file: FolderOrOff = ""
+
+
 class Log(Section):
     """What the log looks like."""
 
@@ -311,6 +318,7 @@ class Settings(Section):
     egress: Egress = Egress()
     callbacks: Callbacks = Callbacks()
     retention: Retention = Retention()
+    encryption: Encryption = Encryption()
     log: Log = Log()
     aliases: Aliases = {}
     tenant: Tenants = {}

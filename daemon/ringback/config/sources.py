@@ -15,13 +15,15 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ringback.config.declarations import Declaration, read_declarations
-from ringback.config.settings import Delivery, Ingest, Settings
+from ringback.config.master_key import MasterKeys, read_master_keys
+from ringback.config.settings import Delivery, Encryption, Ingest, Settings
 
 ETC_FILE = "/etc/ringback/ringback.toml"
 STATE, SPOOL = "/var/lib/ringback", "/var/spool/ringback"
 MAX_FILE_BYTES = 1_048_576
 MAX_SHOWN = 60  # of a wrong value, in a problem's text
 ENV_PREFIX = "RINGBACK_"
+SECRET_KEYS = frozenset({"egress.proxy"})  # whatever stands there may hold a password
 
 Toml: TypeAlias = dict[str, Any]
 Problem: TypeAlias = tuple[str, str]
@@ -192,16 +194,17 @@ def _problem(error: ErrorDetails, sources: Mapping[str, str]) -> Problem:
         words = _WORDS.get(error["type"])
         message = words(error.get("ctx", {})) if words else error["msg"].removeprefix("Value error, ")
         shown = repr(error["input"])
-        if words and error["type"] not in {"missing", "model_type"}:
+        if words and error["type"] not in {"missing", "model_type"} and key not in SECRET_KEYS:
             message += f", not {shown if len(shown) <= MAX_SHOWN else shown[:MAX_SHOWN] + '…'}"
     return key, message + (f" (set by ${sources[key]})" if key in sources else "")
 
 
 class Loaded(NamedTuple):
-    """Everything the files say."""
+    """Everything the files say. ``masters``: of encryption at rest."""
 
     settings: Settings
     declarations: list[Declaration]
+    masters: MasterKeys = MasterKeys()
 
 
 def load(path: str | None, env: Mapping[str, str], euid: int) -> Settings:
@@ -231,9 +234,12 @@ def load_all(path: str | None, env: Mapping[str, str], euid: int) -> Loaded:
     file = find_file(path, env)
     settings, problems, merged = _load(file, env, euid)
     declarations, more = read_declarations(file, merged, env)
-    if problems or more or settings is None:
-        raise ConfigError(sorted(problems + more))
-    return Loaded(settings, declarations)
+    files = settings.encryption if settings is not None else Encryption()
+    masters, unread = read_master_keys(files.key_file, files.old_key_file, env)
+    problems += more + unread
+    if problems or settings is None:
+        raise ConfigError(sorted(problems))
+    return Loaded(settings, declarations, masters)
 
 
 def _load(file: str | None, env: Mapping[str, str], euid: int) -> tuple[Settings | None, list[Problem], Toml]:

@@ -13,9 +13,17 @@ from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
-from ringback.store.errors import StateCorrupt, StateError, StateLocked, StateLost, StateNewer, StateUnusable
+from ringback.store.errors import (
+    KeyringLost,
+    StateCorrupt,
+    StateError,
+    StateLocked,
+    StateLost,
+    StateNewer,
+    StateUnusable,
+)
 from ringback.store.keyring import KEYRING_NAME, Keyring, Masters
-from ringback.store.keys import Connection, Keys, attach, destroyed, without_master
+from ringback.store.keys import Connection, Keys, attach, destroyed, needed, without_master
 from ringback.store.rows import CACHED_STATEMENTS
 from ringback.store.statedir import DIRECTORY_MODE, Ballast, Lock, Mark, Marker
 
@@ -78,8 +86,12 @@ class Database:
             KeyringLost: keys that rows are sealed with are not there.
             StateCorrupt: the keyring is damaged.
         """
-        ring = self._open_ring(masters, now_ms)
-        self._take(attach(self.writer, ring, self.directory / KEYRING_NAME))
+        try:
+            ring = self._open_ring(masters, now_ms)
+            self._take(attach(self.writer, ring, self.directory / KEYRING_NAME))
+        except BaseException:
+            self.close()
+            raise
         return ring
 
     def unlock_without_master(self, now_ms: Callable[[], int]) -> None:
@@ -91,7 +103,10 @@ class Database:
         return destroyed(self.writer, self._ring) if self._ring is not None else []
 
     def _open_ring(self, masters: Masters, now_ms: Callable[[], int]) -> Keyring:
-        self._ring = Keyring(self.directory / KEYRING_NAME, masters, now_ms)
+        path = self.directory / KEYRING_NAME
+        if not path.exists() and needed(self.writer).ring:
+            raise KeyringLost(f"the database is encrypted and {path} is not there: put it, or its newest copy, back")
+        self._ring = Keyring(path, masters, now_ms)
         return self._ring
 
     def _take(self, keys: Keys) -> None:

@@ -4,8 +4,8 @@ Role: check the copy, put it in place, see that the next start pauses what it wo
 Rules: nothing is put in place of anything: a directory with a database or a marker is refused. The copy is made ready
 under another name and gets its own in one step, so a restore that breaks off leaves no database. What the backup owes
 was perhaps delivered after it was taken: so every endpoint that would send is paused, and callbacks are held, until
-somebody says go. The pausing is the start's (``hold_endpoints``), before anything is read: what an encrypted backup says
-of its endpoints can't be read without the master key, and a restore needs none.
+somebody says go. The pausing is the start's (``hold_endpoints``), before anything is read: what an encrypted backup
+says of its endpoints can't be read without the master key, and a restore needs none.
 Must not know: who asked, how it is shown.
 """
 
@@ -64,8 +64,10 @@ class OwedTo(NamedTuple):
 
 
 class Restored(NamedTuple):
-    """What was put in place. Times are 0 if unknown; ``paused``: endpoints that the next start pauses, but for those that
-    no file names any more; ``owed``: the most first."""
+    """What was put in place. Times are 0 if unknown; ``owed``: the most first.
+
+    ``paused``: endpoints that the next start pauses, but for those that no file names any more.
+    """
 
     taken_at_ms: int
     counts: dict[str, int]
@@ -179,8 +181,8 @@ def hold_endpoints(now_ms: int) -> Task[bool]:
             old = codec.decode_spec(keys.open(where, spec))
             new = endpoint_state.hold(old, now_ms=now_ms)
             if new is not old:
-                spec = keys.seal(db, new.tenant, where, codec.encode_spec(new))
-                db.execute(_PAUSE, (new.status.value, spec, lane))
+                paused = keys.seal(db, new.tenant, where, codec.encode_spec(new))
+                db.execute(_PAUSE, (new.status.value, paused, lane))
                 db.execute("INSERT INTO restored_lane (lane) VALUES (?) ON CONFLICT DO NOTHING", (lane,))
         marks.put(db, "hold_endpoints", 0)
         return True

@@ -1,0 +1,98 @@
+"""Encryption at rest as a service: what a start has to make good, what lies in the clear and is sealed behind it.
+
+Role: says aloud whether the database is encrypted; begins anew the erasures that a stop or a restored backup left
+undone; seals in small steps what was there before there was a key.
+Rules: what must be gone is gone before anything is loaded. Sealing is background work: events and results go first.
+Must not know: ciphers, keys, SQL.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from ringback.kit.log import get_logger
+from ringback.store import erase, restore, sealing
+from ringback.store.database import Database
+from ringback.store.errors import QueryTimeout, StoreError
+from ringback.store.keyring import Keyring
+from ringback.store.reader import Fetches
+from ringback.store.sealing import Left
+from ringback.store.writer import Writer
+
+#: Events or endpoints that one step seals at most.
+STEP_ROWS = 128
+#: Between two steps, in seconds: what is accepted meanwhile goes first.
+PAUSE_S = 0.01
+#: Until what couldn't be written is tried again.
+AGAIN_S = 5.0
+#: Events erased again in one go, after a restore.
+EVENTS_A_ROUND = 256
+
+_log = get_logger()
+
+
+def announce(ring: Keyring, exposed: Sequence[str]) -> None:
+    """One clear line: is it encrypted or not. ``exposed``: key files that others may read."""
+    if not ring.sealing:
+        _log.warning("encryption.off", see="docs/operations.md, Encryption at rest")
+        return
+    _log.info("encryption.on")
+    if ring.rewrapped:
+        _log.warning("encryption.rewrapped", next="take the old master key away: it is of no use any more")
+    for path in exposed:
+        _log.warning("encryption.key_exposed", file=path, next="chmod 600: others may read the master key")
+
+
+async def make_good(database: Database, ring: Keyring, writer: Writer, now_ms: int) -> None:
+    """Before anything is loaded: begin anew what an erasure left, hold what a restore brought, erase it again.
+
+    Raises:
+        StoreError: it can't be written.
+    """
+    for tenant in database.erased_tenants():
+        await writer.run(erase.begin_erasure(tenant, now_ms))
+    if not await writer.run(restore.hold_endpoints(now_ms)):
+        return
+    erased, after = 0, ("", "")
+    while found := ring.erased(after, EVENTS_A_ROUND):
+        done = await asyncio.gather(*[writer.run(erase.erase_event(*event, now_ms)) for event in found])
+        erased += sum(one is not None and not one.already for one in done)
+        after = found[-1]
+    if erased:
+        _log.warning("restore.erased_again", events=erased)
+
+
+class Sealing:
+    """``turn`` seals; ``left`` tells how much still lies in the clear."""
+
+    def __init__(self, writer: Writer, reads: Fetches) -> None:
+        self._writer = writer
+        self._reads = reads
+        self._done = not reads.keys.sealing
+        self._began = False
+
+    @property
+    def on(self) -> bool:
+        """Whether what is written is sealed."""
+        return self._reads.keys.sealing
+
+    async def left(self) -> Left:
+        """What still lies in the clear; nothing can be said of that without a key. May raise QueryTimeout."""
+        return await sealing.left_in_the_clear(self._reads)
+
+    async def turn(self, _now_ms: int) -> float | None:
+        """One step; seconds until the next, None when all is done."""
+        if self._done:
+            return None
+        try:
+            if not self._began:
+                self._began, left = True, await self.left()
+                if any(left):
+                    _log.info("encryption.sealing", endpoints=left.endpoints, events=left.events)
+                self._done = not any(left)
+            elif not await self._writer.run(sealing.seal_next(STEP_ROWS)):
+                self._done = True
+                _log.info("encryption.sealed")
+        except (StoreError, QueryTimeout) as problem:
+            _log.warning("encryption.postponed", error=str(problem))
+            return AGAIN_S
+        return None if self._done else PAUSE_S
