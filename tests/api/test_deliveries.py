@@ -40,6 +40,7 @@ def test_a_delivery_is_listed_and_shown(parts: Parts) -> None:
     assert row["next_attempt_at"] == "2096-10-02T07:06:40.000Z"
     status, shown = parts.call("GET", f"{PATH}/{one}")
     attempts = shown.pop("attempts")
+    assert shown.pop("callback") is None
     assert (status, shown) == (200, row)
     assert [attempt["n"] for attempt in attempts] == [1]
 

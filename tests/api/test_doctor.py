@@ -65,7 +65,6 @@ def test_it_is_the_operators(parts: Parts) -> None:
 
 def finish(parts: Parts, made: dict[str, str], transition, **attempt) -> dict[str, object]:
     """Ask for a test event, and make its one attempt come to this meanwhile."""
-
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(parts.call, "POST", PATH, {"endpoint": made["id"], "send": True})
         wait_until(lambda: parts.flights.owed, 20, lambda: "no test event was owed")

@@ -11,6 +11,7 @@ from ringback.api.deps import Deps
 from ringback.core.ids import delivery_id
 from ringback.core.model import DeliveryState, Endpoint, Event
 from ringback.core.times import rfc3339
+from ringback.kit.redact import redact_url
 from ringback.service.callbacks import receiver
 from ringback.service.rendering import shot_of
 from ringback.service.views import HELD, IN_FLIGHT, PENDING, delivery_status, read_info, request_shown, response_shown
@@ -44,14 +45,25 @@ async def whole(deps: Deps, found: DeliveryView) -> dict[str, Any]:
     shown = (await rows(deps, [found.row]))[0]
     event = await deps.reads.get_event(found.row.tenant, found.row.event_id)
     attempts = await _Attempts(deps, found.row, event.stored if event else None).show(found.attempts)
-    return shown | {"attempts": attempts}
+    return shown | {"callback": _callback(event.stored.event if event else None, found.row), "attempts": attempts}
+
+
+def _callback(event: Event | None, row: DeliveryRow) -> dict[str, Any] | None:
+    """Where a callback's delivery goes; null for an endpoint's. Its URL without the query: that may be its key."""
+    asked = event.callback if event is not None and row.callback_origin is not None else None
+    if asked is None or not asked.url:
+        return None
+    return {"url": redact_url(asked.url), "dialect": asked.dialect, "method": asked.method}
 
 
 def _row(deps: Deps, row: DeliveryRow, endpoint_id: str | None) -> dict[str, Any]:
+    endpoint = deps.endpoints.by_lane(row.lane)
     return {
         "id": delivery_id(row.accepted_at_ms, row.event, row.lane),
         "event_id": row.event_id,
         "endpoint_id": endpoint_id,
+        "endpoint_name": endpoint.name if endpoint else None,
+        "callback_origin": row.callback_origin,
         "tenant": row.tenant,
         "type": row.type,
         "status": status_of(deps, row),

@@ -187,6 +187,8 @@ def _of_deliveries() -> dict[str, Schema]:
         id="text",
         event_id="text",
         endpoint_id="text?",
+        endpoint_name="text?",
+        callback_origin="text?",
         tenant="text",
         type="text",
         status="DeliveryStatus",
@@ -199,11 +201,13 @@ def _of_deliveries() -> dict[str, Schema]:
         last_status="int?",
         last_error="text?",
     )
-    whole = {**delivery, "properties": delivery["properties"] | {"attempts": kind("[Attempt]")}}
+    more = {"callback": kind("CallbackShown?"), "attempts": kind("[Attempt]")}
+    whole = {**delivery, "properties": delivery["properties"] | more}
     return {
         "Delivery": delivery,
         "DeliveryPage": _page("Delivery"),
-        "DeliveryShown": {**whole, "required": [*delivery["required"], "attempts"]},
+        "DeliveryShown": {**whole, "required": [*delivery["required"], *more]},
+        "CallbackShown": _object("Where it goes, without the query", url="text", dialect="text", method="text?"),
         "DeliveryStatus": _choices("Where a delivery stands", *STATUSES),
         "Attempt": _object(
             "One request",

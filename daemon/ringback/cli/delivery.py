@@ -11,6 +11,8 @@ from ringback.cli.lists import endpoint_id, fetch, limit_option, time_options
 PATH = "/api/v1/deliveries"
 STATUSES = ("pending", "in_flight", "held", "succeeded", "dead", "expired", "cancelled")
 MAX_BODY_SHOWN = 2000
+#: Columns of a terminal that has room for the time, and for the event's id too.
+WITH_TIME, WITH_EVENT = 100, 120
 
 
 @click.group(cls=Group)
@@ -51,17 +53,27 @@ def list_(
     if as_json:
         print_json(page)
         return
-    from ringback.cli.tables import Column, print_table, when  # noqa: PLC0415 - rich is slow to import
+    from ringback.cli.tables import WIDE, Column, briefly, print_table  # noqa: PLC0415 - rich is slow to import
 
     rows = [
-        [d["id"], d["status"], d["attempt_count"], when(d["created_at"]), d["type"], d["event_id"], d["endpoint_id"]]
+        [
+            d["id"],
+            d["status"],
+            d["attempt_count"],
+            briefly(d["created_at"]),
+            _to(d),
+            d["type"],
+            d["event_id"],
+            d["endpoint_id"],
+        ]
         for d in page["data"]
     ]
     columns = (
-        *map(Column, ("ID", "STATUS", "TRIES", "CREATED")),
-        Column("TYPE", "elastic"),
-        Column("EVENT", "spare"),
-        Column("ENDPOINT", "spare"),
+        *map(Column, ("ID", "STATUS", "TRIES")),
+        Column("CREATED", wide=WITH_TIME),
+        *(Column(name, "elastic") for name in ("TO", "TYPE")),
+        Column("EVENT", "elastic", wide=WITH_EVENT),
+        Column("ENDPOINT", wide=WIDE),
     )
     print_table(columns, rows, "No deliveries.")
 
@@ -88,8 +100,13 @@ def show(
         return
     from ringback.cli.tables import print_sheet  # noqa: PLC0415 - rich is slow to import
 
-    attempts = found.pop("attempts")
-    print_sheet(found.items())
+    attempts, callback = found.pop("attempts"), found.pop("callback")
+    facts = dict(found)
+    if callback is not None:
+        method = f"{callback['method']} " if callback["method"] else ""
+        del facts["callback_origin"]
+        facts["callback"] = f"{method}{callback['url']} ({callback['dialect']})"
+    print_sheet(facts.items())
     for attempt in attempts:
         click.echo()
         print_sheet(_attempt_facts(attempt))
@@ -147,7 +164,7 @@ def _attempt_facts(attempt: dict[str, Any]) -> list[tuple[str, object]]:
     request, response = attempt["request"] or {}, attempt["response"] or {}
     status = response.get("status")
     facts: list[tuple[str, object]] = [
-        (f"attempt {attempt['n']}", attempt["outcome"]),
+        (f"attempt {attempt['n']}", attempt["outcome"] + _again(attempt["run"])),
         ("  started", f"{attempt['started_at']}, {attempt['elapsed_ms']} ms"),
         ("  error", attempt["error"]),
         ("  request", f"{request['method']} {request['url']}" if request else None),
@@ -156,6 +173,17 @@ def _attempt_facts(attempt: dict[str, Any]) -> list[tuple[str, object]]:
     facts += [("    body", _cut(request.get("body"))), ("  response", status)]
     facts += [(f"    {name}", value) for name, value in response.get("headers", {}).items()]
     return [*facts, ("    body", _cut(response.get("body")))]
+
+
+def _to(delivery: dict[str, Any]) -> str | None:
+    """Who gets it, as people call it."""
+    name: str | None = delivery["endpoint_name"] or delivery["callback_origin"] or delivery["endpoint_id"]
+    return name
+
+
+def _again(run: int) -> str:
+    """Which schedule an attempt is of, once it was sent again by hand: the log counts attempts within one."""
+    return f" (run {run}: sent again by hand)" if run > 1 else ""
 
 
 def _cut(body: str | None) -> str | None:

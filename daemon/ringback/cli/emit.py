@@ -23,6 +23,7 @@ MAX_ANSWER_BYTES = 65_536
 @click.option("--data", metavar="JSON|@FILE|-", help="The event's data: JSON, a file that holds it, or - for stdin.")
 @click.option("--id", "event_id", help="The event's id; the same id again is recognised as a duplicate.")
 @click.option("--tenant", help="Whose event it is; 'default' if not given.")
+@click.option("--callback", metavar="JSON", help='A URL that gets this event too, e.g. \'{"url": "https://…"}\'.')
 @click.option("--ndjson", metavar="FILE", help="Send a file of events, one JSON object a line; - for stdin.")
 @click.option("--rate", type=click.FloatRange(min=0.001), help="With --ndjson: at most this many events a second.")
 @json_option
@@ -32,6 +33,7 @@ def emit(  # noqa: PLR0917 - click hands each option by name
     data: str | None,
     event_id: str | None,
     tenant: str | None,
+    callback: str | None,
     ndjson: str | None,
     rate: float | None,
     as_json: bool,  # noqa: FBT001 - a command-line flag
@@ -44,21 +46,25 @@ def emit(  # noqa: PLR0917 - click hands each option by name
     Examples:
       ringback emit stt.jobs.completed --data '{"job_id": "42"}'
       ringback emit stt.jobs.completed --data @result.json --tenant acme
+      ringback emit stt.jobs.completed --callback '{"url": "https://example.com/hook", "dialect": "standard"}'
       ringback emit --ndjson events.ndjson --rate 500
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
     if (event_type is None) == (ndjson is None):
         raise click.UsageError("give either a TYPE or --ndjson FILE")
     path = find_socket("events", config_path, socket_path)
     if ndjson is not None:
-        if data or event_id or tenant:
-            raise click.UsageError("--data, --id and --tenant are for one event; in a file each line has its own")
+        if data or event_id or tenant or callback:
+            raise click.UsageError(
+                "--data, --id, --tenant and --callback are for one event; in a file each line has its own"
+            )
         from ringback.cli.emit_file import emit_file  # noqa: PLC0415 - threads and progress bars are for files
 
         emit_file(path, ndjson, rate, as_json=as_json)
         return
     if rate is not None:
         raise click.UsageError("--rate goes with --ndjson")
-    line = make_line({"type": event_type, "id": event_id, "tenant": tenant}, _read_data(data))
+    members = {"type": event_type, "id": event_id, "tenant": tenant, "callback": _read_callback(callback)}
+    line = make_line(members, _read_data(data))
     told = _send(path, line)
     if as_json:
         print_json(told)
@@ -72,7 +78,7 @@ def emit(  # noqa: PLR0917 - click hands each option by name
         raise kind(f"{error['code']}: {error['message']}")
 
 
-def make_line(members: dict[str, str | None], data: bytes) -> bytes:
+def make_line(members: dict[str, Any], data: bytes) -> bytes:
     """One event as a line. ``data`` stays as it is but for line ends, which JSON has only between its tokens."""
     head = json.dumps({name: value for name, value in members.items() if value is not None})
     return head[:-1].encode() + b', "data": ' + data.replace(b"\r", b" ").replace(b"\n", b" ") + b"}\n"
@@ -95,6 +101,18 @@ def _read_data(text: str | None) -> bytes:
     if not fine:
         raise click.UsageError('--data must be a JSON object, e.g. \'{"job_id": "42"}\'')
     return data.strip()
+
+
+def _read_callback(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        callback = json.loads(text)
+    except (ValueError, RecursionError) as wrong:
+        raise click.UsageError(f"--callback is not JSON: {wrong}") from None
+    if not isinstance(callback, dict):
+        raise click.UsageError('--callback must be a JSON object, e.g. \'{"url": "https://example.com/hook"}\'')
+    return callback
 
 
 def _send(path: str, line: bytes) -> Any:

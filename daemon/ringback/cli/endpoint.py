@@ -133,13 +133,13 @@ def list_(
     if as_json:
         print_json(page)
         return
-    from ringback.cli.tables import Column, print_table  # noqa: PLC0415 - rich is slow to import
+    from ringback.cli.tables import WIDE, Column, print_table  # noqa: PLC0415 - rich is slow to import
 
     rows = [[e["id"], e["status"], e["name"], e["tenant"], e["url"], e["events"] or "all"] for e in page["data"]]
     columns = (
         *map(Column, ("ID", "STATUS")),
         *(Column(name, "elastic") for name in ("NAME", "TENANT", "URL")),
-        Column("EVENTS", "spare"),
+        Column("EVENTS", wide=WIDE),
     )
     print_table(columns, rows, "No endpoints. Add one: ringback endpoint add URL")
 

@@ -37,10 +37,11 @@ def console() -> Console:
 
 
 class Column(NamedTuple):
-    """A column: never cut (ids, states, times), or giving way, or shown on wide terminals only."""
+    """A column: never cut (ids, states, times), or giving way; shown on terminals of at least ``wide`` columns."""
 
     name: str
-    kind: Literal["whole", "elastic", "spare"] = "whole"
+    kind: Literal["whole", "elastic"] = "whole"
+    wide: int = 0
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[object]], empty: str) -> None:
@@ -49,7 +50,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[object]], emp
     if not rows:
         out.print(Text(empty))
         return
-    shown = [place for place, column in enumerate(columns) if column.kind != "spare" or out.width >= WIDE]
+    shown = [place for place, column in enumerate(columns) if out.width >= column.wide]
     cells = [[cell(row[place]) for place in shown] for row in rows]
     needs = [max(len(columns[place].name), *(len(row[at]) for row in cells)) for at, place in enumerate(shown)]
     elastic = [at for at, place in enumerate(shown) if columns[place].kind == "elastic"]
@@ -93,6 +94,12 @@ def cell(value: object) -> Text:
         value = ", ".join(f"{key}={item}" for key, item in value.items() if item is not None)
     text = "".join(char if char.isprintable() else "�" for char in str(value))
     return Text(text, style=_STYLES.get(text, ""))
+
+
+def briefly(timestamp: str | None) -> str | None:
+    """The same without year and zone on a terminal that is not wide: what is listed is seldom that old."""
+    whole = when(timestamp)
+    return whole if whole is None or console().width >= WIDE else whole[5:-1]
 
 
 def when(timestamp: str | None) -> str | None:
