@@ -39,6 +39,13 @@ async def backup(request: web.Request) -> web.StreamResponse:
         return response
 
 
+async def keyring(request: web.Request) -> web.Response:
+    """200 with a copy of the keyring."""
+    query(request, {})
+    await no_body(request)
+    return web.Response(body=await deps_of(request).maintenance.keyring(), content_type=CONTENT_TYPE)
+
+
 async def check(request: web.Request) -> web.Response:
     """200 with what was found, sound or not."""
     query(request, {})

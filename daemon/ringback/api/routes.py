@@ -218,6 +218,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("DELETE", "/api/v1/tokens/{id}", tokens.delete, Rule.CONTROL, "Remove a token", 204),
     Route("POST", "/api/v1/db/backup", maintenance.backup, Rule.CONTROL, "A copy of the database, as it is now"),
+    Route("POST", "/api/v1/db/keyring", maintenance.keyring, Rule.CONTROL, "A copy of the keyring: wrapped keys"),
     Route("POST", "/api/v1/db/check", maintenance.check, Rule.CONTROL, "Check the whole database", gives="DbChecked"),
     Route(
         "POST",

@@ -6,6 +6,7 @@ is whole and on disk, not before.
 Must not know: SQL, what is in the tables.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def backup(
 ) -> None:
     """Copy the database into FILE, while the daemon runs or not: everything accepted before the command began.
 
-    It holds secrets and payloads; only you may read it.
+    It holds secrets and payloads: only you may read it. Of an encrypted database it holds no key (see backup-keys).
 
     \b
     Example:
@@ -77,6 +78,41 @@ def backup(
         print_json(told)
         return
     click.echo(f"{file}: {_size(made.size)}, {_counts(made.counts)}")
+
+
+@db.command("backup-keys")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@where
+def backup_keys(file: Path, config_path: str | None, socket_path: str | None) -> None:
+    """Copy the keyring of an encrypted database into FILE, replacing the copy that is there.
+
+    A backup of the database holds no key: to restore it on another host you need this copy, and the master key. Keep
+    only the newest: an older one still has the keys of tenants that were erased since.
+
+    \b
+    Example:
+      ringback db backup-keys /var/backups/ringback-keys.db
+    """  # noqa: D301 - \b is click's mark for lines to keep as they are
+    from ringback.store import backup as store  # noqa: PLC0415 - as above
+    from ringback.store.keyring import copy_keyring  # noqa: PLC0415 - as above
+
+    part = file.with_name(file.name + store.PART_SUFFIX)
+
+    def make() -> None:
+        try:
+            _daemon(config_path, socket_path).download(f"{PATH}/keyring", part)
+        except Unreachable:
+            copied = copy_keyring(Path(alone_in(config_path, socket_path)))
+            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, store.FILE_MODE))
+            part.write_bytes(copied)
+
+    part.unlink(missing_ok=True)
+    try:
+        _guarded(make)
+        _guarded(lambda: store.publish(part, file))
+    finally:
+        part.unlink(missing_ok=True)
+    click.echo(f"{file}: the keyring, {_size(file.stat().st_size)}")
 
 
 @db.command()
@@ -124,10 +160,12 @@ def _check(file: Path | None, config_path: str | None, socket_path: str | None) 
 
 @db.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--keys", type=click.Path(path_type=Path), metavar="COPY", help="A copy of the keyring, if it is gone.")
 @json_option
 @click.option("--config", "config_path", metavar="FILE", help="The configuration that names the state directory.")
 def restore(
     file: Path,
+    keys: Path | None,
     as_json: bool,  # noqa: FBT001 - a command-line flag
     config_path: str | None,
 ) -> None:
@@ -143,7 +181,7 @@ def restore(
     from ringback.store import restore as store  # noqa: PLC0415 - as above
 
     directory = Path(load_settings(config_path).daemon.state_dir)
-    done = _guarded(lambda: store.restore(file, directory, _now_ms()))
+    done = _guarded(lambda: store.restore(file, directory, _now_ms(), keys))
     owed_to = [
         {"endpoint_id": one.endpoint_id, "tenant": one.tenant, "name": one.name, "owed": one.owed} for one in done.owed
     ]

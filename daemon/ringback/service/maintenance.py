@@ -23,6 +23,7 @@ from ringback.store.check import Report, check_directory
 from ringback.store.database import Database
 from ringback.store.disk import usage
 from ringback.store.errors import StateError
+from ringback.store.keyring import copy_keyring
 from ringback.store.writer import Writer
 
 #: What a copy must leave free.
@@ -93,6 +94,12 @@ class Maintenance:
         finally:
             self._part.unlink(missing_ok=True)
             self._end()
+
+    async def keyring(self) -> bytes:
+        """A copy of the keyring as of now: keys wrapped by the master key."""
+        found = await asyncio.to_thread(copy_keyring, self._database.directory)
+        _log.info("backup.keyring_made", bytes=len(found))
+        return found
 
     async def check(self) -> Report | Refusal:
         """Look at the whole database."""

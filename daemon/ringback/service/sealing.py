@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 
 from ringback.kit.log import get_logger
+from ringback.service.endpoint_fields import Refusal
 from ringback.store import erase, restore, sealing
 from ringback.store.database import Database
 from ringback.store.errors import QueryTimeout, StoreError
@@ -78,6 +79,15 @@ class Sealing:
     async def left(self) -> Left:
         """What still lies in the clear; nothing can be said of that without a key. May raise QueryTimeout."""
         return await sealing.left_in_the_clear(self._reads)
+
+    async def rotate(self, tenant: str) -> Refusal | None:
+        """Seal what a tenant sends from now on with a new data key. Raises StoreError."""
+        if not self.on:
+            return Refusal("conflict", "the database isn't encrypted: there is no key to change")
+        if not await self._writer.run(sealing.rotate_key(tenant)):
+            return Refusal("not_found", f"there is no tenant {tenant}")
+        _log.info("encryption.key_rotated", tenant=tenant)
+        return None
 
     async def turn(self, _now_ms: int) -> float | None:
         """One step; seconds until the next, None when all is done."""

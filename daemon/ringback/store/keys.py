@@ -222,11 +222,19 @@ def attach(db: sqlite3.Connection, ring: Keyring, where: object) -> Keys:
         MasterKeyMissing: the keyring or rows are sealed and there is no master key.
         KeyringLost: it is another keyring, or it lacks keys that rows are sealed with.
     """
+    need = fits(db, ring, where)
+    if (need.keys or ring.sealed) and not ring.sealing:
+        raise MasterKeyMissing(where)
+    if ring.sealing and not need.ring:
+        _begin_sealing(db, ring.id)
+    return Keys(ring, need.keys)
+
+
+def fits(db: sqlite3.Connection, ring: Keyring, where: object) -> Needed:
+    """What the database needs, all of which the keyring has. Raises KeyringLost."""
     need = needed(db)
     if need.ring and need.ring != ring.id:
         raise KeyringLost(f"{where} belongs to another database: put the keyring of this one (its newest copy) back")
-    if (need.keys or ring.sealed) and not ring.sealing:
-        raise MasterKeyMissing(where)
     lacking = set(need.keys) - set(ring.states(need.keys))
     if lacking:
         tenants = sorted({need.keys[number] for number in lacking})
@@ -234,9 +242,7 @@ def attach(db: sqlite3.Connection, ring: Keyring, where: object) -> Keys:
             f"{where} lacks the keys of {len(tenants)} tenants ({', '.join(tenants[:3])}{', …' * (len(tenants) > 3)}):"
             " put its newest copy back; to give up what they sealed, say `ringback tenant erase NAME` for each"
         )
-    if ring.sealing and not need.ring:
-        _begin_sealing(db, ring.id)
-    return Keys(ring, need.keys)
+    return need
 
 
 def destroyed(db: sqlite3.Connection, ring: Keyring) -> list[str]:

@@ -24,8 +24,9 @@ from ringback.store import codec, marks
 from ringback.store.backup import FILE_MODE, PART_SUFFIX, publish
 from ringback.store.check import check_file
 from ringback.store.database import DATABASE_NAME, migrate_copy
-from ringback.store.errors import StateError, StateUnusable
-from ringback.store.keys import SPEC, keys_of
+from ringback.store.errors import KeyringLost, StateError, StateUnusable
+from ringback.store.keyring import KEYRING_NAME, Keyring, Masters
+from ringback.store.keys import SPEC, fits, keys_of, needed
 from ringback.store.ops import Task
 from ringback.store.reader import Fetches
 from ringback.store.statedir import DIRECTORY_MODE, MARKER_NAME, Lock, Mark, Marker
@@ -84,10 +85,13 @@ class Held(NamedTuple):
     callbacks: bool
 
 
-def restore(backup: Path, directory: Path, now_ms: int) -> Restored:
+def restore(backup: Path, directory: Path, now_ms: int, keyring: Path | None = None) -> Restored:
     """Put a backup into an empty state directory, making it if there is none.
 
+    ``keyring``: a copy of the keyring; None if the directory has it, or the backup isn't encrypted.
+
     Raises:
+        KeyringLost: the backup is encrypted, and what there is isn't its keyring or lacks keys.
         NotEmpty: the directory has, or had, a database.
         StateLocked: a daemon owns it.
         Unsound: the backup is damaged.
@@ -99,7 +103,7 @@ def restore(backup: Path, directory: Path, now_ms: int) -> Restored:
         _refuse_others(directory)
         lock = Lock(directory)
         try:
-            return _restore(backup, directory, now_ms)
+            return _restore(backup, directory, now_ms, keyring)
         finally:
             lock.release()
     except FileNotFoundError:
@@ -114,8 +118,8 @@ def _refuse_others(directory: Path) -> None:
         raise StateUnusable(f"{directory} belongs to uid {owner}: run this command as that user")
 
 
-def _restore(backup: Path, directory: Path, now_ms: int) -> Restored:
-    for name in (DATABASE_NAME, DATABASE_NAME + "-wal", MARKER_NAME):
+def _restore(backup: Path, directory: Path, now_ms: int, keyring: Path | None) -> Restored:
+    for name in (DATABASE_NAME, DATABASE_NAME + "-wal", MARKER_NAME, *([KEYRING_NAME] if keyring is not None else [])):
         if (directory / name).exists():
             raise NotEmpty(f"{directory} has a {name}: a backup is restored into an empty directory; move this away")
     part = directory / (DATABASE_NAME + PART_SUFFIX)
@@ -123,6 +127,7 @@ def _restore(backup: Path, directory: Path, now_ms: int) -> Restored:
         _take(backup, part)
         counts = _sound(backup, part)
         with contextlib.closing(migrate_copy(part)) as db:
+            _bring_keys(db, directory, keyring, now_ms)
             restored, high_seq = _hold(db, now_ms, counts)
         publish(part, directory / DATABASE_NAME)
     except BaseException:
@@ -130,6 +135,30 @@ def _restore(backup: Path, directory: Path, now_ms: int) -> Restored:
         raise
     Marker(directory).write(Mark(now_ms, high_seq))
     return restored
+
+
+def _bring_keys(db: sqlite3.Connection, directory: Path, keyring: Path | None, now_ms: int) -> None:
+    """See that the keyring fits the backup; put the copy in place if one was given."""
+    place_of_it = directory / KEYRING_NAME
+    if keyring is None:
+        if place_of_it.exists():
+            _look_at_keys(db, place_of_it, place_of_it, now_ms)
+        elif needed(db).ring:
+            raise KeyringLost(f"the backup is encrypted and {place_of_it} is not there: name a copy of it with --keys")
+        return
+    part = place_of_it.with_name(KEYRING_NAME + PART_SUFFIX)
+    try:
+        _take(keyring, part)
+        _look_at_keys(db, part, keyring, now_ms)
+        publish(part, place_of_it)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _look_at_keys(db: sqlite3.Connection, path: Path, named: Path, now_ms: int) -> None:
+    with contextlib.closing(Keyring(path, Masters(), lambda: now_ms)) as ring:
+        fits(db, ring, named)
 
 
 def _sound(backup: Path, part: Path) -> dict[str, int]:

@@ -62,6 +62,18 @@ def seal_next(limit: int) -> Task[bool]:
     return Task("seal_next", run, background=True, rows=limit)
 
 
+def rotate_key(tenant: str) -> Task[bool]:
+    """Seal what a tenant sends from now on with a new key; False if nobody knows the tenant."""
+
+    def run(db: sqlite3.Connection) -> bool:
+        if db.execute("SELECT 1 FROM tenant WHERE name = ?", (tenant,)).fetchone() is None:
+            return False
+        keys_of(db).rotate(tenant)
+        return True
+
+    return Task("rotate_key", run)
+
+
 async def left_in_the_clear(reader: Fetches) -> Left:
     """How much the background has still to seal."""
     rows = await reader.fetch(
