@@ -3,8 +3,10 @@
 import json
 
 from tests.api.parts import Parts
+from tests.harness.waiting import wait_until
 
 from ringback.core.lifecycle import retry_at, succeeded
+from ringback.core.model import Outcome, OutcomeKind
 
 NOBODYS = "019a9c1e-7d0f-7c52-a4b6-0b7f1f0c3d21"
 
@@ -84,8 +86,40 @@ def test_an_endpoint(parts: Parts) -> None:
     assert told["summary"] == "active; it is owed 1 delivery"
     parts.attempt(*parts.flights.owed[-1], succeeded())
     told = parts.call("GET", f"/api/v1/why/{endpoint['id']}")[1]
-    assert "event e1: succeeded after attempt 1, which ended with 200" in texts(told)
+    assert "event e1 (a.b): attempt 1 ended with 200: delivered" in texts(told)
     assert "PLANTED" not in json.dumps(told)
+
+
+def test_an_endpoint_that_has_not_proved_itself(parts: Parts) -> None:
+    """The latest try, the receiver's answer and the next try: here, in the endpoint itself, and in a delivery's why."""
+
+    async def busy(_request, _timeout_s):
+        return Outcome(OutcomeKind.RESPONSE, status=503)
+
+    parts.send = busy
+    endpoint = parts.endpoint(handshake="graph")
+    parts.event(id="e1")
+    path = f"/api/v1/endpoints/{endpoint['id']}"
+    wait_until(lambda: parts.call("GET", path)[1]["challenge"]["failure"], 20, lambda: "it was not asked")
+    shown = parts.call("GET", path)[1]
+    assert shown["challenge"]["tries"] >= 1
+    assert shown["challenge"]["failure"] == "bad_status: the receiver answered 503"
+    told = parts.call("GET", f"/api/v1/why/{endpoint['id']}")[1]
+    assert any("asked to prove itself: challenge " in text for text in texts(told))
+    (held,) = told["waits_for"]
+    assert held.startswith("it has not proved itself yet (handshake graph): challenge ")
+    (row,) = parts.call("GET", "/api/v1/deliveries")[1]["data"]
+    told = parts.call("GET", f"/api/v1/why/{row['id']}")[1]
+    assert "its endpoint has not proved itself yet (handshake graph): challenge " in told["waits_for"][0]
+    assert "the receiver answered 503" in told["waits_for"][0]
+
+
+def test_a_stopped_endpoint_says_so_even_if_it_is_owed_nothing(parts: Parts) -> None:
+    """Who asks why nothing arrives needs no delivery to be waiting."""
+    endpoint = parts.endpoint()
+    parts.call("POST", f"/api/v1/endpoints/{endpoint['id']}/pause")
+    told = parts.call("GET", f"/api/v1/why/{endpoint['id']}")[1]
+    assert told["waits_for"] == ["it is paused by hand; resume lets it go"]
 
 
 def test_what_is_not_there(parts: Parts) -> None:

@@ -20,6 +20,14 @@ def test_it_takes_whatever_people_have_at_hand(cli, parts) -> None:
     assert json.loads(cli("why", "e1", "--json").stdout)["kind"] == "event"
 
 
+def test_an_endpoint_that_is_stopped_is_told_as_such(cli, parts) -> None:
+    """For people: what holds it back, and the command that ends it."""
+    parts.endpoint(name="crm")
+    cli("endpoint", "pause", "crm")
+    shown = cli("why", "crm").stdout
+    assert "what holds it back:\n    it is paused by hand; resume lets it go" in shown
+
+
 def test_what_is_unknown_ends_with_4(cli) -> None:
     """The daemon's words, and the exit code for not found."""
     done = cli("why", "nothing")

@@ -192,5 +192,5 @@ def test_an_endpoint_in_words():
     failed = row(attempts=1, started_at_ms=NOW, status=500, outcome="bad_status")
     lines = why.endpoint_timeline(ENDPOINT, [failed])
     assert [line.at_ms for line in lines] == [NOW - 9, NOW]
-    assert "event ev-1: pending after attempt 1, which ended with 500" in lines[1].text
+    assert "event ev-1 (a.b): attempt 1 ended with 500; it is tried again" in lines[1].text
     assert "PLANTED" not in lines[0].text

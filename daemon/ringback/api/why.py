@@ -18,12 +18,14 @@ from ringback.api.events import ONE
 from ringback.api.problems import answer, problem
 from ringback.api.reading import query
 from ringback.api.stats import OWED_CAP
+from ringback.core.handshake import Phase
 from ringback.core.ids import delivery_id, parse_delivery_id
 from ringback.core.matching import Matcher, Route
 from ringback.core.model import DEFAULT_TENANT, Endpoint, EndpointStatus
 from ringback.core.names import Names
 from ringback.core.times import rfc3339
 from ringback.service import why as words
+from ringback.service.proofs import Trying
 from ringback.service.why import AHEAD_CAP, DeliveryFacts, Line
 from ringback.store.views import AttemptView, DeliveryFilter, DeliveryRow, EventView
 
@@ -196,8 +198,8 @@ async def _of_endpoint(deps: Deps, endpoint: Endpoint) -> dict[str, Any]:
     page = await deps.reads.list_deliveries(DeliveryFilter(lane=endpoint.lane), limit=LATEST)
     lane, now_ms = deps.lane_facts(endpoint.lane), deps.clock.now_ms()
     active = endpoint.status is EndpointStatus.ACTIVE
-    standing = words.lane_waits(lane, now_ms) if active else [words.held(endpoint, deps.verify.trying(endpoint.lane))]
-    due = lane.next_due_ms if active and owing.rows else None
+    trying = deps.verify.trying(endpoint.lane)
+    standing = words.lane_waits(lane, now_ms) if active else [f"it {words.stopped(endpoint, trying)}"]
     return {
         "kind": "endpoint",
         "id": endpoint.id,
@@ -205,10 +207,19 @@ async def _of_endpoint(deps: Deps, endpoint: Endpoint) -> dict[str, Any]:
         "tenant": endpoint.tenant,
         "status": endpoint.status,
         "summary": words.endpoint_summary(endpoint, owing.rows, capped=owing.rows >= OWED_CAP),
-        "timeline": _lines(words.endpoint_timeline(endpoint, page.items)),
-        "waits_for": standing if owing.rows else [],
-        "next": None if due is None else {"at": rfc3339(max(due, now_ms)), "rule": "the earliest retry it is owed"},
+        "timeline": _lines(words.endpoint_timeline(endpoint, page.items, trying)),
+        "waits_for": standing if owing.rows or not active else [],
+        "next": _next(lane.next_due_ms if active and owing.rows else None, trying, now_ms),
     }
+
+
+def _next(due_ms: int | None, trying: Trying | None, now_ms: int) -> dict[str, str] | None:
+    """When an endpoint is called again: with what it is owed, or to prove itself."""
+    if due_ms is not None:
+        return {"at": rfc3339(max(due_ms, now_ms)), "rule": "the earliest retry among its deliveries"}
+    if trying is not None and trying.phase is Phase.READY and trying.next_at_ms is not None:
+        return {"at": rfc3339(max(trying.next_at_ms, now_ms)), "rule": "it is asked again to prove itself"}
+    return None
 
 
 def _lines(lines: list[Line]) -> list[dict[str, str]]:

@@ -65,10 +65,14 @@ def told(found: dict[str, Any]) -> Iterator[str]:
     yield ""
     for line in found["timeline"]:
         yield f"  {_when(line['at'])}  {_plain(line['text'])}"
-    yield from _section("waiting for", found.get("waits_for", ()))
+    endpoint = found["kind"] == "endpoint"
+    yield from _section("what holds it back" if endpoint else "why it waits", found.get("waits_for", ()))
     step = found.get("next")
     if step:
-        yield from _section("next attempt", [f"{_when(step['at'])}: {step['rule']}" if step["at"] else step["rule"]])
+        yield from _section(
+            "next request" if endpoint else "next attempt",
+            [f"{_when(step['at'])}: {step['rule']}" if step["at"] else step["rule"]],
+        )
     if found.get("expires_at"):
         yield from _section("expires", [f"{_when(found['expires_at'])}: no attempt is made after that"])
     if found["kind"] == "event":

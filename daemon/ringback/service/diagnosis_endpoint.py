@@ -65,7 +65,7 @@ def _status(facts: Standing) -> Step:
         return ok("endpoint", f"active, {endpoint.dialect}, for {redact_url(endpoint.url)}")
     return problem(
         "endpoint",
-        f"it gets nothing: {why.held(endpoint, facts.trying)}",
+        f"it gets nothing: it {why.stopped(endpoint, facts.trying)}",
         _RESUME[endpoint.status].format(who=_called(endpoint)),
     )
 

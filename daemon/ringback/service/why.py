@@ -163,22 +163,27 @@ def waits(facts: DeliveryFacts) -> list[str]:
 
 
 def held(endpoint: Endpoint, trying: Trying | None = None) -> str:
-    """Why an endpoint that isn't active gets nothing. ``trying``: its handshake, if one is under way."""
+    """Why a delivery to an endpoint that isn't active waits. ``trying``: its handshake, if one is under way."""
+    return f"its endpoint {stopped(endpoint, trying)}"
+
+
+def stopped(endpoint: Endpoint, trying: Trying | None = None) -> str:
+    """The same of the endpoint itself: what follows its name."""
     reason = f" ({endpoint.status_reason})" if endpoint.status_reason else ""
     match endpoint.status:
         case EndpointStatus.PAUSED:
             beneath = standing(endpoint)
             more = "" if beneath is EndpointStatus.ACTIVE else f"; beneath the pause it is {beneath}{reason}"
-            return f"its endpoint is paused by hand; resume lets it go{more}"
+            return f"is paused by hand; resume lets it go{more}"
         case EndpointStatus.PENDING:
             tried = f": {trying_words(trying)}" if trying is not None else ""
-            return f"its endpoint has not proved itself yet (handshake {endpoint.handshake}){tried}"
+            return f"has not proved itself yet (handshake {endpoint.handshake}){tried}"
         case EndpointStatus.FAILED:
-            return f"its endpoint failed its handshake{reason}; challenge asks it again"
+            return f"failed its handshake{reason}; challenge asks it again"
         case EndpointStatus.DISABLED:
-            return f"its endpoint is disabled{reason}; resume lets it go"
+            return f"is disabled{reason}; resume lets it go"
         case EndpointStatus.ACTIVE:
-            return "its endpoint is active"
+            return "is active"
 
 
 def trying_words(trying: Trying) -> str:
@@ -207,9 +212,9 @@ def lane_waits(lane: LaneFacts, now_ms: int) -> list[str]:
         found.append(f"{lane.in_flight} of the {lane.allowed} requests it may have in flight are under way")
     if lane.failing:
         found.append(
-            f"{_latest(lane.failures)} failed, so it is asked with one request at a time"
+            f"{_latest(lane.failures)} failed, so one request at a time is made until one succeeds"
             if lane.failures
-            else "it is silent with a request out, so it is asked with one request at a time"
+            else "it is silent with a request out, so no second one is made until it answers"
         )
     if lane.slots_full:
         found.append("all the daemon's requests (delivery.concurrency) are in flight")
@@ -320,6 +325,15 @@ def not_matched(endpoint: Endpoint, *, type_: str, accepted_at_ms: int, wanted: 
 
 # ---- an endpoint
 
+#: What became of a delivery after its last attempt.
+_AFTER = {
+    DeliveryState.PENDING: "; it is tried again",
+    DeliveryState.SUCCEEDED: ": delivered",
+    DeliveryState.DEAD: "; given up",
+    DeliveryState.EXPIRED: "; expired since",
+    DeliveryState.CANCELLED: "; cancelled since",
+}
+
 
 def endpoint_summary(endpoint: Endpoint, owed: int, *, capped: bool) -> str:
     """Where it stands and what it is owed, in one sentence."""
@@ -329,17 +343,20 @@ def endpoint_summary(endpoint: Endpoint, owed: int, *, capped: bool) -> str:
     return f"{endpoint.status}{reason}; {owing}"
 
 
-def endpoint_timeline(endpoint: Endpoint, latest: Sequence[DeliveryRow]) -> list[Line]:
-    """Its making, its proof, and its latest deliveries by their last attempt."""
+def endpoint_timeline(endpoint: Endpoint, latest: Sequence[DeliveryRow], trying: Trying | None = None) -> list[Line]:
+    """Its making, its proof or the latest try at one, and its latest deliveries by their last attempt."""
     patterns = ", ".join(endpoint.events) or "everything but the daemon's own types"
     where = redact_url(endpoint.url)
     lines = [Line(endpoint.created_at_ms, f"made for {where}, dialect {endpoint.dialect}; it wants {patterns}")]
     if endpoint.proof is not None and endpoint.proof.proved_at_ms is not None:
         lines.append(Line(endpoint.proof.proved_at_ms, f"proved itself (handshake {endpoint.handshake})"))
+    if trying is not None and trying.asked_at_ms is not None:
+        said = f", which failed ({trying.failure})" if trying.failure and trying.phase is Phase.READY else ""
+        lines.append(Line(trying.asked_at_ms, f"asked to prove itself: challenge {trying.tries}{said}"))
     if endpoint.status is not EndpointStatus.ACTIVE:
-        lines.append(Line(endpoint.updated_at_ms, f"last changed; now {endpoint.status}"))
+        lines.append(Line(endpoint.updated_at_ms, f"last changed; it is {endpoint.status} now"))
     for row in latest:
         if row.started_at_ms is not None:
-            came = f"{row.state.name.lower()} after attempt {row.attempts}, which ended with {ended_with(row)}"
-            lines.append(Line(row.started_at_ms, f"event {row.event_id}: {came}"))
+            ended = f"attempt {row.attempts} ended with {ended_with(row)}"
+            lines.append(Line(row.started_at_ms, f"event {row.event_id} ({row.type}): {ended}{_AFTER[row.state]}"))
     return sorted(lines, key=lambda line: line.at_ms)
