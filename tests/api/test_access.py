@@ -27,6 +27,7 @@ THINGS: dict[tuple[str, str], tuple[str, Any]] = {
     ("POST", "/api/v1/endpoints/{id}/test"): ("endpoint", None),
     ("POST", "/api/v1/endpoints/{id}/rotate-secret"): ("endpoint", {"grace_s": 0}),
     ("GET", "/api/v1/events/{id}"): ("event", None),
+    ("POST", "/api/v1/events/{id}/erase"): ("event", None),
     ("GET", "/api/v1/deliveries/{id}"): ("delivery", None),
     ("GET", "/api/v1/why/{id}"): ("delivery", None),
     ("POST", "/api/v1/deliveries/{id}/retry"): ("delivery", None),
@@ -148,7 +149,7 @@ def test_a_tenant_reaches_its_own(parts: Parts, acme: Theirs, key: tuple[str, st
 def test_the_operators_routes_are_not_a_tenants(parts: Parts, route: Route) -> None:
     """403 by either door."""
     token = parts.token("acme")
-    path = route.path.replace("{id}", NOBODYS)
+    path = route.path.replace("{id}", NOBODYS).replace("{name}", "acme")
     assert parts.tcp(route.method, path, token=token)[0] == 403
     assert parts.call_as(token, route.method, path)[0] == 403
 

@@ -41,6 +41,7 @@ def test_a_delivery_is_listed_and_shown(parts: Parts) -> None:
     status, shown = parts.call("GET", f"{PATH}/{one}")
     attempts = shown.pop("attempts")
     assert shown.pop("callback") is None
+    assert shown.pop("erased_at") is None
     assert (status, shown) == (200, row)
     assert [attempt["n"] for attempt in attempts] == [1]
 

@@ -1,7 +1,8 @@
 """The calls under ``/api/v1/deliveries``.
 
 Rules: ids are computed (core/ids), so a well-formed id that no delivery has is 404. A retry or cancel of one in flight
-is 409, as is a retry of one that isn't final: the attempt that runs decides first.
+is 409, as is a retry of one that isn't final: the attempt that runs decides first. Nothing is left to send of an event
+that was erased: 409 ``erased``.
 Must not know: how deliveries are stored, how a status is derived.
 """
 
@@ -54,10 +55,8 @@ async def _move(request: web.Request, transition: Transition, status: str) -> we
     event, lane = found.event, found.lane
     if deps.dispatch.is_in_flight(event, lane):
         return problem("conflict", "an attempt is in flight now; wait for its end")
-    if transition.reopen and found.state is DeliveryState.PENDING:
-        return problem("conflict", "the delivery is still owed: it will be tried anyway")
-    if transition.reopen and (why := _unreachable(deps, found)):
-        return problem("conflict", why)
+    if transition.reopen and (why := await _unsendable(deps, found)):
+        return problem(*why)
     if not transition.reopen and found.state is not DeliveryState.PENDING:
         return problem("conflict", f"the delivery is {found.state.name.lower()} already")
     deps.dispatch.withhold(event, lane)  # else what waits in memory would be sent although it is cancelled
@@ -70,6 +69,16 @@ async def _move(request: web.Request, transition: Transition, status: str) -> we
     if not applied:
         return problem("conflict", "the delivery changed meanwhile; look at it again")
     return answer({"id": request.match_info["id"], "status": status}, 202)
+
+
+async def _unsendable(deps: Deps, row: DeliveryRow) -> tuple[str, str] | None:
+    """Why a delivery can't be sent again by hand, as a code and in words; None if it can."""
+    if await deps.erasure.is_gone(row.tenant, row.event_id, row.event):
+        return "erased", "its event was erased: there is nothing left to send"
+    if row.state is DeliveryState.PENDING:
+        return "conflict", "the delivery is still owed: it will be tried anyway"
+    why = _unreachable(deps, row)
+    return None if why is None else ("conflict", why)
 
 
 def _unreachable(deps: Deps, row: DeliveryRow) -> str | None:

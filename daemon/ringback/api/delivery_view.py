@@ -15,7 +15,7 @@ from ringback.kit.redact import redact_url
 from ringback.service.callbacks import receiver
 from ringback.service.rendering import shot_of
 from ringback.service.views import HELD, IN_FLIGHT, PENDING, delivery_status, read_info, request_shown, response_shown
-from ringback.store.views import AttemptView, DeliveryRow, DeliveryView, StoredEvent
+from ringback.store.views import AttemptView, DeliveryRow, DeliveryView, EventView, StoredEvent
 
 #: Bytes of rebuilt request bodies in one answer; attempts before that show no request.
 MAX_REQUEST_BYTES = 8_388_608
@@ -45,7 +45,8 @@ async def whole(deps: Deps, found: DeliveryView) -> dict[str, Any]:
     shown = (await rows(deps, [found.row]))[0]
     event = await deps.reads.get_event(found.row.tenant, found.row.event_id)
     attempts = await _Attempts(deps, found.row, event.stored if event else None).show(found.attempts)
-    return shown | {"callback": _callback(event.stored.event if event else None, found.row), "attempts": attempts}
+    callback = _callback(event.stored.event if event else None, found.row)
+    return shown | {"callback": callback, "erased_at": _erased_at(event), "attempts": attempts}
 
 
 def _callback(event: Event | None, row: DeliveryRow) -> dict[str, Any] | None:
@@ -54,6 +55,11 @@ def _callback(event: Event | None, row: DeliveryRow) -> dict[str, Any] | None:
     if asked is None or not asked.url:
         return None
     return {"url": redact_url(asked.url), "dialect": asked.dialect, "method": asked.method}
+
+
+def _erased_at(event: EventView | None) -> str | None:
+    erased_at_ms = event.stored.erased_at_ms if event else None
+    return None if erased_at_ms is None else rfc3339(erased_at_ms)
 
 
 def _row(deps: Deps, row: DeliveryRow, endpoint_id: str | None) -> dict[str, Any]:
@@ -79,8 +85,8 @@ def _row(deps: Deps, row: DeliveryRow, endpoint_id: str | None) -> dict[str, Any
 
 
 async def _endpoint_id(deps: Deps, lane: int) -> str | None:
-    """Also of one that was deleted: its first revision knows."""
-    endpoint = deps.endpoints.by_lane(lane) or await deps.revisions.revision(lane, 1)
+    """Also of one that was deleted: its row stays."""
+    endpoint = deps.endpoints.by_lane(lane) or await deps.revisions.by_lane(lane)
     return endpoint.id if endpoint else None
 
 

@@ -1,6 +1,6 @@
 """``GET /api/v1/events`` and one event.
 
-Rules: ``data`` is shown as the very bytes the producer wrote.
+Rules: ``data`` is shown as the very bytes the producer wrote; of an erased event nothing it held is.
 Must not know: how events are stored.
 """
 
@@ -51,9 +51,10 @@ async def show(request: web.Request) -> web.Response:
     stored = found.stored
     shown = _view(stored.event, stored.accepted_at_ms, stored.opts)
     shown["size"] = len(stored.event.data)
-    shown["corrupt"] = stored.corrupt
-    shown["callback"] = None if stored.event.callback is None else _callback(stored.event.callback)
-    shown["data"] = None if stored.corrupt else msgspec.Raw(stored.event.data)
+    gone = stored.erased_at_ms is not None
+    shown["corrupt"] = stored.corrupt and not gone
+    shown["callback"] = None if gone or stored.event.callback is None else _callback(stored.event.callback)
+    shown["data"] = None if gone or stored.corrupt else msgspec.Raw(stored.event.data)
     shown["deliveries"] = {state.name.lower(): count for state, count in found.deliveries.items()}
     return answer(shown)
 
@@ -68,6 +69,7 @@ def _view(event: Event | EventRow, accepted_at_ms: int, opts: EventOpts) -> dict
         "deliver_after": _time(opts.deliver_after_ms),
         "expires_at": _time(opts.expires_at_ms),
         "source": opts.peer,
+        "erased_at": _time(opts.erased_at_ms),
     }
 
 

@@ -27,6 +27,7 @@ STATUS = {
     "forbidden": 403,
     "not_found": 404,
     "conflict": 409,
+    "erased": 409,
     "too_many_endpoints": 409,
     "too_large": 413,
     "unknown_outcome": 500,

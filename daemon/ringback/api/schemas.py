@@ -164,7 +164,7 @@ def _of_endpoints() -> dict[str, Schema]:
 
 def _of_events() -> dict[str, Schema]:
     event = {"id": "text", "tenant": "text", "type": "text", "created_at": "time", "accepted_at": "time"}
-    event |= {"deliver_after": "time?", "expires_at": "time?", "source": "Source?", "size": "int"}
+    event |= {"deliver_after": "time?", "expires_at": "time?", "source": "Source?", "size": "int", "erased_at": "time?"}
     callback = {"url": "text", "dialect": "text", "method": "text?", "secret": "text?", "extra": "{any}"}
     return {
         "Event": _event(),
@@ -201,7 +201,7 @@ def _of_deliveries() -> dict[str, Schema]:
         last_status="int?",
         last_error="text?",
     )
-    more = {"callback": kind("CallbackShown?"), "attempts": kind("[Attempt]")}
+    more = {"callback": kind("CallbackShown?"), "erased_at": kind("time?"), "attempts": kind("[Attempt]")}
     whole = {**delivery, "properties": delivery["properties"] | more}
     return {
         "Delivery": delivery,
@@ -321,6 +321,9 @@ def _of_the_rest() -> dict[str, Schema]:
         ),
         "Lanes": _object("The busiest lanes", data="[LaneNow]", attempts="{int}", events_accepted="int"),
         "LaneNow": _LANE,
+        "Erased": _object("A tombstone is left of an event", id="text", tenant="text", erased_at="time"),
+        "Erasing": _object("What goes, from now on", tenant="text", events="int", endpoints="int", erasing="bool"),
+        "Tenant": _object("A tenant", tenant="text", endpoints="int", events="int", erasing="bool", left="int"),
         "Moved": _object("A delivery that was moved", id="text", status="text"),
         "Probed": _object("A test event is owed", id="text", delivery_id="text", event_id="text", endpoint_id="text"),
         "Consent": _object("The receiver has consented", status="text"),

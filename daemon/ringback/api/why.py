@@ -99,6 +99,7 @@ async def _facts(
         peer=opts.peer if opts else None,
         deliver_after_ms=opts.deliver_after_ms if opts else None,
         expires_at_ms=opts.expires_at_ms if opts else None,
+        erased_at_ms=opts.erased_at_ms if opts else None,
         trying=deps.verify.trying(row.lane),
     )
 
@@ -106,8 +107,8 @@ async def _facts(
 async def _receiver(deps: Deps, lane: int, endpoint: Endpoint | None) -> str:
     if endpoint is not None:
         return f"endpoint {words.name_of(endpoint)}"
-    first = await deps.revisions.revision(lane, 1)
-    return "the event's own callback" if first is None else f"endpoint {words.name_of(first)}, deleted since"
+    gone = await deps.revisions.by_lane(lane)
+    return "the event's own callback" if gone is None else f"endpoint {words.name_of(gone)}, deleted since"
 
 
 # ---- an event
@@ -125,13 +126,15 @@ async def _of_event(deps: Deps, event: EventView) -> dict[str, Any]:
         stored.accepted_at_ms,
         f"{words.accepted(stored.opts.peer)}, as {stored.event.type} of tenant {stored.event.tenant}",
     )
+    erased = words.erased(stored.erased_at_ms)
+    summary = words.event_summary(total, counted)
     return {
         "kind": "event",
         "id": stored.event.id,
         "tenant": stored.event.tenant,
         "type": stored.event.type,
-        "summary": words.event_summary(total, counted),
-        "timeline": _lines([first]),
+        "summary": f"{erased[0].text}; {summary}" if erased else summary,
+        "timeline": _lines([first, *erased]),
         "matched": matched,
         "more_matched": max(0, total - len(matched)),
         **_not_matched(deps, event, {row.lane for row in page.items}),
@@ -169,7 +172,7 @@ def _not_matched(deps: Deps, event: EventView, lanes: set[int]) -> dict[str, Any
                     type_=stored.type,
                     accepted_at_ms=event.stored.accepted_at_ms,
                     wanted=endpoint.lane in wanting,
-                    unsaid=deps.endpoints.unsaid(endpoint, stored),
+                    unsaid=None if event.stored.erased_at_ms else deps.endpoints.unsaid(endpoint, stored),
                 ),
             }
             for endpoint in shown

@@ -61,12 +61,21 @@ class DeliveryFacts(msgspec.Struct, frozen=True):
     peer: Peer | None = None
     deliver_after_ms: int | None = None
     expires_at_ms: int | None = None
+    erased_at_ms: int | None = None
     trying: Trying | None = None
 
 
 def name_of(endpoint: Endpoint) -> str:
     """How people call an endpoint."""
-    return endpoint.name or f"{endpoint.id} ({redact_url(endpoint.url)})"
+    if endpoint.name or not endpoint.url:  # an erased one has neither
+        return endpoint.name or endpoint.id
+    return f"{endpoint.id} ({redact_url(endpoint.url)})"
+
+
+def erased(at_ms: int | None) -> list[Line]:
+    """That an event was erased, and what follows; nothing of one that wasn't."""
+    text = "erased: what it held is gone, and nothing more is sent of it"
+    return [] if at_ms is None else [Line(at_ms, text)]
 
 
 def accepted(peer: Peer | None) -> str:
@@ -97,7 +106,7 @@ def delivery_timeline(facts: DeliveryFacts) -> list[Line]:
             lines.append(Line(attempt.started_at_ms, "sent again by hand, with a fresh schedule"))
             run = attempt.run
         lines.append(Line(attempt.started_at_ms, f"attempt {attempt.n}: {answer_of(attempt)}"))
-    return lines
+    return [*lines, *erased(facts.erased_at_ms)]
 
 
 def answer_of(attempt: AttemptView) -> str:
@@ -120,6 +129,8 @@ def answer_of(attempt: AttemptView) -> str:
 def delivery_summary(facts: DeliveryFacts) -> str:
     """Where it stands, in one sentence."""
     row = facts.row
+    if facts.erased_at_ms is not None and row.state is not DeliveryState.SUCCEEDED:
+        return f"its event was erased; before that it came to: {row.state.name.lower()}"
     match row.state:
         case DeliveryState.SUCCEEDED:
             return f"delivered to {facts.to} with attempt {row.attempts}"

@@ -112,6 +112,11 @@ class EndpointReads:
         rows = await self._reader.fetch("SELECT lane, revision, spec FROM endpoint WHERE id = ?", (endpoint_id,))
         return self._opened(*rows[0]) if rows else None
 
+    async def by_lane(self, lane: int) -> Endpoint | None:
+        """The same by its lane."""
+        rows = await self._reader.fetch("SELECT lane, revision, spec FROM endpoint WHERE lane = ?", (lane,))
+        return self._opened(*rows[0]) if rows else None
+
     async def revision(self, lane: int, revision: int) -> Endpoint | None:
         """An endpoint as it was at that revision; None if there was none."""
         rows = await self._reader.fetch(
