@@ -1,6 +1,7 @@
 """What holds for every call: routing, health, problems, limits."""
 
 import asyncio
+import json
 import socket
 
 import pytest
@@ -139,3 +140,43 @@ def test_a_malformed_request_leaves_nothing_of_itself_in_the_log(
     assert [line["event"] for line in told] == ["api.malformed"]
     assert "private-words" not in str(told)
     assert "private-words" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "code"),
+    [
+        (b"SSH-2.0-OpenSSH_9.2 private-words\r\n\r\n", 400, "invalid_request"),
+        (b"\x16\x03\x01\x02\x00\x01private-words\r\n\r\n", 400, "invalid_request"),
+        (b"GET /healthz HTTP/9.9 private-words\r\n\r\n", 400, "invalid_request"),
+        (b"GET /healthz HTTP/1.1\r\nprivate-words\r\n\r\n", 400, "invalid_request"),
+        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 400, "invalid_request"),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 9000 + b"\r\n\r\n", 400, "invalid_request"),
+        (b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404, "not_found"),
+        (b"DELETE /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 405, "method_not_allowed"),
+        (b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404, "not_found"),
+        (b"GET http://elsewhere/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404, "not_found"),
+        (
+            b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nExpect: more\r\nConnection: close\r\n\r\n",
+            417,
+            "invalid_request",
+        ),
+    ],
+)
+def test_every_refusal_is_a_problem(parts: Parts, request_bytes: bytes, status: int, code: str) -> None:
+    """Whatever comes, also what is no request: RFC 9457 with a status and a code, and no byte of a malformed one."""
+    head, _, body = raw(parts, request_bytes).partition(b"\r\n\r\n")
+    assert int(head.split()[1]) == status
+    assert b"Content-Type: application/problem+json" in head
+    told = json.loads(body)
+    assert (told["status"], told["code"], told["type"]) == (status, code, "about:blank")
+    assert b"private-words" not in body
+
+
+def test_who_asks_before_it_sends_a_body_is_told_to_go_on(parts: Parts) -> None:
+    """curl waits for 100 before a large body; the answer follows."""
+    head = b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nConnection: close\r\n"
+    told = raw(
+        parts, head + b"Content-Type: application/json\r\nContent-Length: 24\r\n\r\n" + b'{"type":"a.b","data":{}}'
+    )
+    assert told.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 ")
+    assert b'"ok":true' in told

@@ -7,16 +7,15 @@ Must not know: what any call does.
 import asyncio
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import cast
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from ringback.api.access import DOOR, RULES, Door, Rule, access_middleware
 from ringback.api.deps import DEPS, Deps
 from ringback.api.guard import GUARD, Guard, guard_middleware
-from ringback.api.malformed import server_logger
+from ringback.api.malformed import Protocol, server_logger
 from ringback.api.openapi import DOCUMENT, Document
 from ringback.api.problems import Handler, problem, problems_middleware
 from ringback.api.routes import ROUTES, UNBUILT
@@ -41,16 +40,27 @@ def make_app(deps: Deps, door: Door = Door.CONTROL) -> web.Application:
     app[DEPS], app[DOOR] = deps, door
     rules = {}
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, route.handler)
+        app.router.add_route(route.method, route.path, route.handler, expect_handler=_expect)
         if route.method == "GET":
-            app.router.add_route("HEAD", route.path, route.handler)
+            app.router.add_route("HEAD", route.path, route.handler, expect_handler=_expect)
         rules[route.method, route.path] = route.rule
     for method, path in UNBUILT:
-        app.router.add_route(method, path, _unbuilt(method, path))
+        app.router.add_route(method, path, _unbuilt(method, path), expect_handler=_expect)
         rules[method, path] = Rule.TENANT
     app[RULES] = rules
     app[DOCUMENT] = Document(ROUTES)
     return app
+
+
+async def _expect(request: web.Request) -> web.StreamResponse | None:
+    """Tell a client that waits for it to go on; refuse whatever else it expects, with a problem."""
+    if request.version < HttpVersion11:
+        return None  # it knows no Expect
+    if request.headers.get("Expect", "").lower() != "100-continue":
+        return problem("invalid_request", "of Expect, only 100-continue is known", status=417)
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the answer itself is not begun: an error may still be told
+    return None
 
 
 def _unbuilt(method: str, path: str) -> Handler:
@@ -76,22 +86,10 @@ async def serve(
     """
     app = make_app(deps, door)
     app[GUARD] = guard = guard or Guard()
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        logger=server_logger(),
-        handle_signals=False,
-        keepalive_timeout=KEEP_ALIVE_S,
-        max_line_size=MAX_LINE_BYTES,
-        max_field_size=MAX_FIELD_BYTES,
-        max_headers=MAX_HEADERS,
-        lingering_time=LINGER_S,
-        shutdown_timeout=grace_s,
-    )
+    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=grace_s)
     await runner.setup()
     try:
-        site = web.SockSite(runner, sock) if door is Door.CONTROL else _GuardedSite(runner, sock, guard)
-        await site.start()
+        await _Site(runner, sock, guard if door is Door.TCP else None).start()
         yield
     finally:
         await runner.cleanup()
@@ -115,17 +113,33 @@ async def serve_tcp(deps: Deps, where: tuple[str, int] | None) -> AsyncIterator[
         yield
 
 
-class _GuardedSite(web.SockSite):
-    """As its parent, with the guard between listener and server."""
+class _Site(web.SockSite):
+    """As its parent, with the protocol of ours, and the guard between listener and server if there is one."""
 
-    def __init__(self, runner: web.AppRunner, sock: socket.socket, guard: Guard) -> None:
+    def __init__(self, runner: web.AppRunner, sock: socket.socket, guard: Guard | None) -> None:
         super().__init__(runner, sock)
         self._guard = guard
 
     async def start(self) -> None:
         """Listen."""
         await web.BaseSite.start(self)
-        server = self._runner.server
+        server, loop = self._runner.server, asyncio.get_running_loop()
         assert server is not None, "the runner was set up"
-        self._guard.make = cast("Callable[[], asyncio.Protocol]", server)
-        self._server = await asyncio.get_running_loop().create_server(self._guard, sock=self._sock)
+        logger = server_logger()
+
+        def make() -> asyncio.Protocol:
+            return Protocol(
+                server,
+                loop=loop,
+                access_log=None,  # type: ignore[arg-type]  # None is what turns it off
+                logger=logger,
+                keepalive_timeout=KEEP_ALIVE_S,
+                max_line_size=MAX_LINE_BYTES,
+                max_field_size=MAX_FIELD_BYTES,
+                max_headers=MAX_HEADERS,
+                lingering_time=LINGER_S,
+            )
+
+        if self._guard is not None:
+            self._guard.make = make
+        self._server = await loop.create_server(self._guard or make, sock=self._sock)

@@ -1,17 +1,42 @@
-"""Requests that aren't HTTP: told in one line of ours, without a byte of theirs.
+"""Requests that aren't HTTP: answered with a problem as every other refusal, told in one line of ours.
 
-Role: the logger that the server is given. Left alone it logs such a request as an error, with a trace and with the line
-it stumbled over, which may hold a token or a payload.
+Role: the server's protocol with our words for what never became a request, and the logger that it is given. Left alone
+it answers in plain text with the line it stumbled over, and logs that with a trace: it may hold a token or a payload.
+Rules: no byte of theirs, neither in the answer nor in the log.
 Must not know: what any call does.
 """
 
 import logging
 
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
+from ringback.api.problems import problem
 from ringback.kit.log import get_logger
 
 _log = get_logger()
+
+
+class Protocol(web.RequestHandler):
+    """The server's protocol, whose last words are a problem document; the connection is closed after them."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is answered when no handler could. Raises ConnectionError if an answer was begun already."""
+        super().handle_error(request, status, exc, message)
+        if status == 500:
+            told = problem("internal_error", "internal error; the log has it")
+        elif isinstance(exc, LineTooLong):
+            told = problem("invalid_request", "the request's first line or a header is too long", status=status)
+        else:
+            told = problem("invalid_request", "this is not a request that HTTP/1.1 knows", status=status)
+        told.force_close()
+        return told
 
 
 class _Malformed(logging.Filter):
