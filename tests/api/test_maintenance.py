@@ -1,6 +1,7 @@
 """The calls under ``/api/v1/db``: who may make them, what they answer, and that one works at a time."""
 
 import http.client
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ from tests.harness.unix_http import UnixConnection
 
 from ringback.service import maintenance
 from ringback.store.backup import copy_alone, look
+from ringback.store.keyring import KEYRING_NAME, Keyring, Masters
 from ringback.store.restore import restore
 
 CALLS = [
     ("POST", "/api/v1/db/backup"),
+    ("POST", "/api/v1/db/keyring"),
     ("POST", "/api/v1/db/check"),
     ("POST", "/api/v1/db/prune"),
     ("GET", "/api/v1/db/restored"),
@@ -21,11 +24,11 @@ CALLS = [
 ]
 
 
-def download(parts: Parts) -> tuple[int, http.client.HTTPMessage, bytes]:
-    """A backup as bytes."""
+def download(parts: Parts, what: str = "backup") -> tuple[int, http.client.HTTPMessage, bytes]:
+    """A copy as bytes."""
     connection = UnixConnection(parts.control, 20)
     try:
-        connection.request("POST", "/api/v1/db/backup")
+        connection.request("POST", f"/api/v1/db/{what}")
         response = connection.getresponse()
         return response.status, response.headers, response.read()
     finally:
@@ -57,6 +60,16 @@ def test_a_backup_comes_as_bytes_and_leaves_nothing_behind(parts: Parts, tmp_pat
     (tmp_path / "copy").write_bytes(raw)
     assert look(tmp_path / "copy").counts["events"] == 1
     assert not list((parts.folder / "state").glob("*.part"))
+
+
+def test_a_copy_of_the_keyring_comes_as_bytes(parts: Parts, tmp_path: Path) -> None:
+    """It opens as the keyring of the same database."""
+    status, headers, raw = download(parts, "keyring")
+    assert (status, headers["Content-Type"]) == (200, "application/vnd.sqlite3")
+    (tmp_path / "copy").write_bytes(raw)
+    theirs = Keyring(parts.folder / "state" / KEYRING_NAME, Masters(), lambda: 0)
+    with closing(Keyring(tmp_path / "copy", Masters(), lambda: 0)) as ring, closing(theirs) as other:
+        assert ring.id == other.id
 
 
 def test_a_backup_that_could_fill_the_disk_is_refused(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
