@@ -173,7 +173,7 @@ def test_every_refusal_is_a_problem(parts: Parts, request_bytes: bytes, status: 
 
 
 def test_who_asks_before_it_sends_a_body_is_told_to_go_on(parts: Parts) -> None:
-    """curl waits for 100 before a large body; the answer follows."""
+    """Curl waits for 100 before a large body; the answer follows."""
     head = b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nConnection: close\r\n"
     told = raw(
         parts, head + b"Content-Type: application/json\r\nContent-Length: 24\r\n\r\n" + b'{"type":"a.b","data":{}}'
