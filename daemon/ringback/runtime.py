@@ -24,7 +24,7 @@ from ringback.api.deps import Deps
 from ringback.assembly import Parts, assemble
 from ringback.config import ConfigError, Loaded
 from ringback.kit.clock import Chance, Clock
-from ringback.kit.limits import allow_open_files
+from ringback.kit.limits import allow_open_files, forbid_core_dumps
 from ringback.kit.log import configure, get_logger
 from ringback.kit.sd_notify import find_listener, listen_fds, notify
 from ringback.kit.signals import StopSignals
@@ -76,6 +76,7 @@ def main(loaded: Loaded, load: Callable[[], Loaded], clock: Clock, chance: Chanc
     sink = configure(settings.log.format, settings.log.level, sys.stdout, clock)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     allow_open_files()
+    forbid_core_dumps()
     try:
         return uvloop.run(_Daemon(loaded, load, clock, chance).run())
     except ConfigError as wrong:

@@ -1,7 +1,7 @@
 """What the kernel lets this process have.
 
 Role: raises soft limits to the hard ones (a shell's soft limit of 1,024 open files is less than the sockets that the
-default settings allow), and tells when there is nothing left.
+default settings allow), forbids core dumps, and tells when there is nothing left.
 Must not know: what the files are for.
 """
 
@@ -34,3 +34,8 @@ def allow_open_files() -> int:
         with contextlib.suppress(ValueError, OSError):  # forbidden where it is, the daemon runs with what it has
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def forbid_core_dumps() -> None:
+    """Leave no image of the memory on any disk: it holds secrets, keys and payloads. No way back for this process."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
