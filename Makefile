@@ -13,6 +13,10 @@ READABLE = umask 022 &&
 PIP_INSTALL = $(READABLE) "$(DESTDIR)$(LIBDIR)/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile
 UNITS := ringback.service ringback.socket ringback-control.socket
 
+# Processes the tests run in; auto: one more than there are cores, for they wait more than they compute.
+JOBS ?= auto
+PYTEST = $(BIN)/python -m pytest -q -n $(JOBS)
+
 .DEFAULT_GOAL := help
 
 help:  ## show this
@@ -32,7 +36,7 @@ demo: $(VENV)/.run  ## a daemon, a receiver, a few hundred events, a kill -9: wa
 	$(BIN)/ringback demo
 
 test: $(VENV)/.dev  ## every test but the long numbers; under five minutes
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
@@ -43,7 +47,7 @@ lint: $(VENV)/.dev  ## ruff, mypy --strict, import-linter
 check: lint test  ## what CI runs
 
 check-long: $(VENV)/.dev  ## the full numbers: 200 kills, power cuts, all seeds
-	$(BIN)/python -m pytest -q --long
+	$(PYTEST) --long
 
 bench: $(VENV)/.dev  ## the benchmark's table; ratios count
 	$(BIN)/python -m tests.bench

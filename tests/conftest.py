@@ -1,12 +1,26 @@
-"""What every test folder shares: the ``--long`` switch, the harness's fixtures, and a check for left-over processes."""
+"""What every test folder shares: the ``--long`` switch, the harness's fixtures, and a check for left-over processes.
+
+Byte code is kept whatever the environment says: over a hundred daemons are started, and without it each compiles the
+whole package anew.
+"""
 
 import contextlib
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from tests.harness.daemon import Daemon
 from tests.harness.receiver_client import Receiver
+from tests.harness.spread import Spread, slow_first
+from xdist.remote import Producer
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+#: Of ``-n auto``, however many cores there are: each process has all the tests to import.
+MAX_PROCESSES = 8
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -14,8 +28,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the full numbers (make check-long)")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked ``long`` run only with ``--long``."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Spread:
+    """Spread the tests over the processes of ``-n``."""
+    return Spread(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """How many ``-n auto`` starts: one more than there are cores, for tests wait more than they compute."""
+    return min(MAX_PROCESSES, (os.cpu_count() or 1) + 1)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
+    """Tests marked ``long`` run only with ``--long``; with ``-n`` the slow ones go first, once all are shuffled."""
+    _skip_long(config, items)
+    yield
+    if hasattr(config, "workerinput"):
+        items[:] = slow_first(items)
+
+
+def _skip_long(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--long"):
         return
     skip = pytest.mark.skip(reason="the full numbers: run with --long")
