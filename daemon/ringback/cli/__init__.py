@@ -23,6 +23,7 @@ COMMANDS = {
     "logs": "ringback.cli.logs:logs",
     "why": "ringback.cli.why:why",
     "doctor": "ringback.cli.doctor:doctor",
+    "tenant": "ringback.cli.tenant:tenant",
     "token": "ringback.cli.token:token",
     "db": "ringback.cli.db:db",
     "config": "ringback.cli.configuration:configuration",

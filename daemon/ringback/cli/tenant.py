@@ -1,0 +1,107 @@
+"""``ringback tenant``: how much there is of a tenant, and how it is erased.
+
+Must not know: what erasing does.
+"""
+
+import sys
+from collections.abc import Callable
+from threading import Event
+from typing import Any
+
+import click
+
+from ringback.cli.client import Api, Unreachable, segment
+from ringback.cli.context import Group, api, json_option, print_json, where
+from ringback.cli.erasing import sure, tenant_alone, yes_option
+
+PATH = "/api/v1/tenants"
+#: Seconds between two looks at an erasure that goes on.
+LOOK_EVERY_S = 0.2
+
+
+@click.group(cls=Group)
+def tenant() -> None:
+    """Look at a tenant, erase it."""
+
+
+@tenant.command()
+@click.argument("name")
+@json_option
+@where
+def show(
+    name: str,
+    as_json: bool,  # noqa: FBT001 - a command-line flag
+    config_path: str | None,
+    socket_path: str | None,
+) -> None:
+    """Show how many endpoints and events a tenant has, and how far its erasure is.
+
+    \b
+    Example:
+      ringback tenant show acme
+    """  # noqa: D301 - \b is click's mark for lines to keep as they are
+    found = api(config_path, socket_path).get(f"{PATH}/{segment(name)}")
+    if as_json:
+        print_json(found)
+        return
+    from ringback.cli.tables import print_sheet  # noqa: PLC0415 - rich is slow to import
+
+    print_sheet(found.items())
+
+
+@tenant.command()
+@click.argument("name")
+@yes_option
+@json_option
+@where
+def erase(
+    name: str,
+    yes: bool,  # noqa: FBT001 - a command-line flag
+    as_json: bool,  # noqa: FBT001 - a command-line flag
+    config_path: str | None,
+    socket_path: str | None,
+) -> None:
+    """Erase all that a tenant has: endpoints, tokens, events, answers. It can't be undone.
+
+    What is owed is cancelled. Of each event its id, type and times stay for as long as events are kept. Waits until it
+    is done; if it is interrupted, the daemon goes on. With no daemon running it is done in the state directory.
+
+    \b
+    Example:
+      ringback tenant erase acme
+    """  # noqa: D301 - \b is click's mark for lines to keep as they are
+    sure(f"Erase everything of tenant {name}? It can't be undone.", yes=yes)
+    left = _counter()
+    try:
+        daemon = api(config_path, socket_path)
+        asked = daemon.post(f"{PATH}/{segment(name)}/erase")
+    except Unreachable:
+        done = tenant_alone(config_path, socket_path, name, left)
+    else:
+        _wait(daemon, name, left)
+        done = {member: asked[member] for member in ("tenant", "events", "endpoints")}
+    if as_json:
+        print_json(done)
+        return
+    click.echo(f"tenant {name} is erased: {done['endpoints']} endpoints, {done['events']} events")
+
+
+def _wait(daemon: Api, name: str, left: Callable[[int], None]) -> None:
+    pause = Event()
+    while True:
+        found: dict[str, Any] = daemon.get(f"{PATH}/{segment(name)}")
+        left(found["left"])
+        if not found["erasing"]:
+            return
+        pause.wait(LOOK_EVERY_S)
+
+
+def _counter() -> Callable[[int], None]:
+    """A line that counts down on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        return lambda _: None
+
+    def show_left(events: int) -> None:
+        click.echo(f"\r{events} events left\x1b[K" if events else "\r\x1b[K", nl=False, err=True)
+
+    return show_left

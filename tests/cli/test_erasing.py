@@ -1,0 +1,113 @@
+"""``ringback event erase`` and ``ringback tenant``: against a running API, and against a directory without a daemon."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from tests.api.parts import Parts
+from tests.store.kit import NOW_MS, accept, opened
+
+from ringback.cli import main
+
+Cli = Callable[..., Result]
+WORD = "xyzzy-plugh"
+
+
+def test_an_event_is_erased(cli: Cli, parts: Parts) -> None:
+    """What is shown afterwards says so; of another tenant it takes the option; an unknown one is exit 4."""
+    parts.event(id="e1", data={"said": WORD})
+    parts.event(id="e1", tenant="acme", data={"kept": WORD})
+    done = cli("event", "erase", "e1")
+    assert (done.exit_code, done.stdout[:14]) == (0, "e1 is erased, ")
+    shown = cli("event", "show", "e1").stdout
+    assert "erased at" in shown
+    assert WORD not in shown
+    assert "(erased)" in cli("event", "list", "--tenant", "default").stdout
+    assert "(erased)" not in cli("event", "list", "--tenant", "acme").stdout
+    assert cli("event", "erase", "e1", "--tenant", "acme", "--yes").exit_code == 0
+    assert json.loads(cli("event", "erase", "e1", "--json").stdout).keys() == {"id", "tenant", "erased_at"}
+    assert cli("event", "erase", "e2").exit_code == 4
+
+
+def test_an_erased_delivery_is_refused_a_retry(cli: Cli, parts: Parts) -> None:
+    """Exit 5, in words."""
+    parts.endpoint()
+    parts.event(id="e1")
+    cli("event", "erase", "e1")
+    (row,) = parts.call("GET", "/api/v1/deliveries")[1]["data"]
+    told = cli("delivery", "retry", row["id"])
+    assert told.exit_code == 5
+    assert "erased" in told.stderr
+    assert "erased_at" in cli("delivery", "show", row["id"]).stdout
+    assert "erased" in cli("why", row["id"]).stdout
+
+
+def test_a_tenant_is_erased(cli: Cli, parts: Parts) -> None:
+    """The command returns when it is done, and says how much it was."""
+    parts.endpoint(tenant="acme")
+    for n in range(300):
+        parts.event(id=f"e{n}", tenant="acme", data={"said": WORD})
+    done = cli("tenant", "erase", "acme", "--yes")
+    assert (done.exit_code, done.stdout) == (0, "tenant acme is erased: 1 endpoints, 300 events\n")
+    shown = json.loads(cli("tenant", "show", "acme", "--json").stdout)
+    assert shown == {"tenant": "acme", "endpoints": 0, "events": 300, "erasing": False, "left": 0}
+    assert "endpoints" in cli("tenant", "show", "acme").stdout
+    assert parts.call("GET", "/api/v1/events/e299?tenant=acme")[1]["data"] is None
+    assert cli("tenant", "erase", "nobody").exit_code == 4
+    assert cli("tenant", "show", "nobody").exit_code == 4
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """The command line with a configuration whose daemon doesn't run."""
+    config = tmp_path / "ringback.toml"
+    config.write_text(
+        f'daemon.state_dir = "{tmp_path}/state"\napi.socket = "{tmp_path}/c.sock"\n'
+        f'ingest.socket.path = "{tmp_path}/e.sock"\n'
+    )
+    monkeypatch.delenv("RINGBACK_SOCKET", raising=False)
+    return lambda *args: CliRunner().invoke(main, [*args, "--config", str(config)])
+
+
+async def filled(tmp_path: Path) -> None:
+    """A state directory with events of two tenants in it."""
+    async with opened(tmp_path / "state") as store:
+        for n in range(20):
+            await store.run(accept(f"e{n}", 1, data=b'{"said":"%s"}' % WORD.encode()))
+        await store.run(accept("e1", 2, tenant="default", data=b'{"kept":"%s"}' % WORD[::-1].encode(), at_ms=NOW_MS))
+
+
+async def test_both_work_without_a_daemon(alone: Cli, tmp_path: Path) -> None:
+    """Under the directory's lock; the words are gone from its files when the command ends."""
+    assert alone("tenant", "erase", "acme").exit_code == 3, "a directory that isn't there is not made"
+    await filled(tmp_path)
+    assert alone("event", "erase", "e2").exit_code == 4, "it is another tenant's"
+    assert json.loads(alone("event", "erase", "e2", "--tenant", "acme", "--json").stdout)["id"] == "e2"
+    assert alone("tenant", "erase", "nobody").exit_code == 4
+    done = alone("tenant", "erase", "acme", "--json")
+    assert json.loads(done.stdout) == {"tenant": "acme", "events": 20, "endpoints": 0}
+    found = b"".join(path.read_bytes() for path in (tmp_path / "state").iterdir() if path.is_file())
+    assert WORD.encode() not in found
+    assert WORD[::-1].encode() in found
+
+
+async def test_without_a_daemon_a_declared_endpoint_is_in_the_way_too(alone: Cli, tmp_path: Path) -> None:
+    """Exit 5, and nothing is erased."""
+    await filled(tmp_path)
+    with (tmp_path / "ringback.toml").open("a") as config:
+        config.write('[[endpoint]]\nname = "crm"\ntenant = "acme"\nurl = "https://a.example.com/"\n')
+    told = alone("tenant", "erase", "acme")
+    assert told.exit_code == 5
+    assert "acme" in told.stderr
+    assert WORD.encode() in (tmp_path / "state" / "ringback.db").read_bytes()
+
+
+async def test_a_directory_in_use_is_refused(alone: Cli, tmp_path: Path) -> None:
+    """Another process has the lock, and answers on no socket: exit 5."""
+    async with opened(tmp_path / "state") as store:
+        await store.run(accept("e1", 1))
+        told = alone("event", "erase", "e1", "--tenant", "acme")
+        assert told.exit_code == 5
+        assert "in use" in told.stderr
