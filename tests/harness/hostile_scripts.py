@@ -141,6 +141,19 @@ async def _status(talk: Talk) -> bool:
     return True
 
 
+@script("bodied")
+async def _bodied(talk: Talk) -> bool:
+    await talk.say(b"HTTP/1.1 %s Whatever\r\nContent-Length: 4\r\n\r\nbody" % talk.argument.encode())
+    return True
+
+
+@script("bodied-chunks")
+async def _bodied_chunks(talk: Talk) -> bool:
+    head = b"HTTP/1.1 %s Whatever\r\nTransfer-Encoding: chunked\r\n\r\n" % talk.argument.encode()
+    await talk.say(head + b"4\r\nbody\r\n0\r\n\r\n")
+    return True
+
+
 @script("bad-chunk")
 async def _bad_chunk(talk: Talk) -> None:
     await talk.say(CHUNKED + b"4\r\nokay\r\n")

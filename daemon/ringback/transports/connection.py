@@ -19,6 +19,7 @@ MAX_LINE_BYTES = 8190  #: status line, and each header's name and value
 MAX_RESPONSE_HEADERS = 128
 MAX_INTERIM_RESPONSES = 32  #: 1xx before the answer; the head's budget alone would let 2,600 pass, 60 ms of parsing
 HEAD_STEP_BYTES = 2048  #: fed to the parser at once until the answer's body begins, so that the count can stop it
+BODILESS = frozenset({b"204", b"304"})  #: statuses whose response ends with its head, whatever it says of a body
 READ_BUFFER_BYTES = 65536  #: the stream holds back the peer beyond twice this
 WIRE_BYTES_PER_BODY_BYTE = 16  #: one-byte chunks take 6; beyond this the framing is an attack
 
@@ -93,6 +94,8 @@ class HttpConnection(ResponseHandler):
         super().feed_data(data, size)
 
     def _feed(self, data: bytes) -> None:
+        if data[9:12] in BODILESS and not self._heads and self.wire_bytes == 0:
+            data = self._head_alone(data)
         while len(data) > HEAD_STEP_BYTES and self._allowed() == self._budget:  # no byte of a body yet
             self._parse(data[:HEAD_STEP_BYTES])
             data = data[HEAD_STEP_BYTES:]
@@ -100,6 +103,14 @@ class HttpConnection(ResponseHandler):
                 self._overrun()
                 return
         self._parse(data)
+
+    def _head_alone(self, data: bytes) -> bytes:
+        """A bodiless answer without the body that came with it: taken for a next answer, it would spoil this one."""
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4 or end == len(data):
+            return data
+        self.force_close()  # nobody knows how much of it is still to come
+        return data[:end]
 
     def _parse(self, data: bytes) -> None:
         self.wire_bytes += len(data)

@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import os
-import resource
 from pathlib import Path
 
 import pytest
@@ -192,26 +190,6 @@ async def test_the_whole_deadline_bounds_connecting_too(sender):
         outcome = await sender.send(request(f"http://127.0.0.1:{port}/", connect_timeout_s=30.0), SHORT_S)
     assert outcome.kind is OutcomeKind.CONNECT_TIMEOUT
     assert not outcome.maybe_sent
-
-
-async def test_running_out_of_files_is_a_failure_to_connect(sender, server):
-    """With no file descriptor left the outcome is CONNECT_FAILED, and sending works again afterwards."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files(), hard))
-    taken = []
-    try:
-        with contextlib.suppress(OSError):
-            while True:
-                taken.append(os.open("/dev/null", os.O_RDONLY))
-        outcome = await sender.send(request(server.url("ok")), PATIENCE_S)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        for fd in taken:
-            os.close(fd)
-    assert outcome.kind is OutcomeKind.CONNECT_FAILED
-    assert not outcome.maybe_sent
-    assert "too many open files" in outcome.error
-    assert (await sender.send(request(server.url("ok")), PATIENCE_S)).status == 200
 
 
 async def test_a_cancelled_send_lets_the_cancellation_through(sender, server):

@@ -63,6 +63,16 @@ async def test_any_three_digits_are_a_status(post, text, status):
     assert (outcome.kind, outcome.status) == (OutcomeKind.RESPONSE, status)
 
 
+@pytest.mark.parametrize("status", [204, 304])
+@pytest.mark.parametrize("framing", ["bodied", "bodied-chunks"])
+async def test_a_body_where_none_can_be_spoils_nothing(post, server, status, framing):
+    """Many a framework sends {} with its 204: that is an answer, without the body, on a connection not used again."""
+    outcome = await post(f"{framing}/{status}")
+    assert (outcome.kind, outcome.status, outcome.body) == (OutcomeKind.RESPONSE, status, b"")
+    assert (await post("ok")).status == 200
+    assert server.connections == 2
+
+
 async def test_switching_protocols_is_final_and_ends_the_connection(post, server):
     """A 101 is an answer like any other, and its connection isn't used again."""
     outcome = await post("switching")
