@@ -191,17 +191,19 @@ def test_every_problem_is_told_at_once_with_its_key(tmp_path):
     assert told["log"] == "must be a table"
 
 
-@pytest.mark.parametrize(
-    ("text", "key"),
-    [
-        ('[egress]\nproxy = "http://proxy:3128"', "egress.proxy"),
-    ],
-)
-def test_what_is_not_built_is_refused_by_name(tmp_path, text, key):
-    """A key whose behaviour isn't there must be refused, never silently ignored."""
-    told = problems(write(tmp_path, text))
-    assert set(told) == {key}
-    assert "not supported yet" in told[key]
+@pytest.mark.parametrize("value", ['"http://joe:hunter2@proxy"', '["http://joe:hunter2@proxy:3128"]', '"hunter2"'])
+def test_a_wrong_proxy_is_told_without_its_password(tmp_path, value):
+    """The problem names the key and the form, and repeats nothing of the value, whatever its type."""
+    told = problems(write(tmp_path, f"[egress]\nproxy = {value}"))
+    assert set(told) == {"egress.proxy"}
+    assert "hunter2" not in told["egress.proxy"]
+
+
+def test_a_proxy_s_password_is_in_no_representation():
+    """Not even where a whole section ends up in a trace."""
+    settings = load("/dev/null", {**HOME, "RINGBACK_EGRESS__PROXY": "http://joe:hunter2@proxy:3128"}, 1000)
+    assert settings.egress.proxy == "http://joe:hunter2@proxy:3128"
+    assert "hunter2" not in repr(settings)
 
 
 def test_a_budget_is_none_or_one_that_leaves_room_to_work():
@@ -214,7 +216,7 @@ def test_a_budget_is_none_or_one_that_leaves_room_to_work():
     assert "from 67108864 to 70368744177664" in told["retention.max_database_bytes"]
 
 
-def test_defaults_of_unbuilt_keys_may_be_written_out(tmp_path):
+def test_defaults_may_be_written_out(tmp_path):
     """The shipped file with every key uncommented must load."""
     assert load(str(write(tmp_path, uncommented())), HOME, 0) == load("/dev/null", HOME, 0)
 

@@ -20,6 +20,7 @@ from ringback.core.egress import EgressPolicy, judge_address
 from ringback.core.events import EventLimits
 from ringback.core.model import Endpoint
 from ringback.core.names import Names
+from ringback.core.proxy import judge_unresolved, parse_proxy
 from ringback.kit.clock import Chance, Clock
 from ringback.kit.log import get_logger, set_level
 from ringback.service.attempt import Attempts
@@ -87,6 +88,10 @@ class _Guard:
     def judge(self, address: str, scheme: str) -> str | None:
         """None lets the connection be made, text refuses it."""
         return judge_address(self.policy, address, scheme)
+
+    def judge_name(self, host: str, scheme: str) -> str | None:
+        """The same of a name that only the proxy can resolve."""
+        return judge_unresolved(self.policy, host, scheme)
 
 
 async def assemble(
@@ -174,7 +179,7 @@ def _live(
     def egress(settings: Settings) -> None:
         guard.policy = policy_of(settings)
         endpoints.reconfigure(guard.policy, defaults_of(settings))
-        sender.close_idle()
+        sender.route(parse_proxy(settings.egress.proxy))
 
     def deliveries(settings: Settings) -> None:
         delivery = settings.delivery
@@ -216,9 +221,11 @@ async def _sender(stack: contextlib.AsyncExitStack, settings: Settings, clock: C
     sender = HttpSender(
         clock=clock,
         judge_address=guard.judge,
+        judge_name=guard.judge_name,
         limits=HttpLimits(max_idle=settings.delivery.max_idle_connections),
         nameservers=settings.delivery.nameservers,
     )
+    sender.route(parse_proxy(settings.egress.proxy))
     await sender.start()
     stack.push_async_callback(sender.stop)
     return sender

@@ -336,6 +336,16 @@ def test_config_show_can_be_read_back(tmp_path: Path) -> None:
     assert CliRunner().invoke(main, ["config", "check", "--config", str(config)]).exit_code == 0
 
 
+def test_config_show_masks_the_proxy_s_password(tmp_path: Path) -> None:
+    """Its user and place are shown, its password never."""
+    config = tmp_path / "ringback.toml"
+    config.write_text('[egress]\nproxy = "http://joe:hunter2@proxy:3128"\n')
+    for options in ([], ["--json"]):
+        shown = CliRunner().invoke(main, ["config", "show", "--config", str(config), *options])
+        assert "http://joe:****@proxy:3128" in shown.stdout
+        assert "hunter2" not in shown.output
+
+
 def test_every_command_explains_itself() -> None:
     """Each command's help loads and has an example to copy."""
     assert set(COMMANDS) <= set(main.list_commands(None))

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from ringback.cli.context import Group, json_option, load_all, load_settings, print_json
+from ringback.core.proxy import masked
 
 _CONFIG = click.option("--config", "config_path", metavar="FILE", help="The file to look at. Also: $RINGBACK_CONFIG.")
 
@@ -33,13 +34,14 @@ def check(config_path: str | None) -> None:
 @_CONFIG
 @json_option
 def show(config_path: str | None, as_json: bool) -> None:  # noqa: FBT001 - a command-line flag
-    """Show every setting in force: environment, file and defaults together, as TOML.
+    """Show every setting in force: environment, file and defaults together, as TOML; the proxy's password is masked.
 
     \b
     Example:
       ringback config show
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
     settings: dict[str, Any] = load_settings(config_path).model_dump(mode="json")
+    settings["egress"]["proxy"] = masked(settings["egress"]["proxy"])
     if as_json:
         print_json(settings)
     else:

@@ -84,6 +84,7 @@ async def _alone(url: str, settings: Any) -> dict[str, Any]:
 
     from ringback.api.doctor import report  # noqa: PLC0415 - as above
     from ringback.core.egress import judge_address  # noqa: PLC0415 - as above
+    from ringback.core.proxy import judge_unresolved  # noqa: PLC0415 - as above
     from ringback.kit.clock import SystemClock  # noqa: PLC0415 - as above
     from ringback.service.diagnosis_endpoint import diverted  # noqa: PLC0415 - as above
     from ringback.service.doctor import Asked, Doctor  # noqa: PLC0415 - as above
@@ -93,7 +94,9 @@ async def _alone(url: str, settings: Any) -> dict[str, Any]:
 
     clock, ways = SystemClock(), ways_of(settings)
     judge = partial(judge_address, ways.policy)
-    sender = HttpSender(clock=clock, judge_address=judge, nameservers=ways.nameservers)
+    leave = partial(judge_unresolved, ways.policy)
+    sender = HttpSender(clock=clock, judge_address=judge, judge_name=leave, nameservers=ways.nameservers)
+    sender.route(ways.proxy)
     await sender.start()
     try:
         steps = await Doctor(sender, clock, ways).walk(Asked(url))

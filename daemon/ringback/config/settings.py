@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from ringback import dialects
 from ringback.core.callbacks import check_host_pattern
 from ringback.core.names import check_aliases
+from ringback.core.proxy import parse_proxy
 
 MAX_SOCKET_PATH_BYTES = 107  # sun_path holds 108 with its closing NUL
 MAX_PATH_BYTES = 4095
@@ -25,7 +26,6 @@ MAX_LIST = 256
 MAX_TENANTS = 10_000  # with settings of their own
 MIN_DATABASE_BYTES = 64 * 1024 * 1024  # less leaves pruning nothing to work with
 MAX_DATABASE_BYTES = 64 * 1024**4
-NOT_YET = "not supported yet"
 
 
 def _absolute(path: str) -> str:
@@ -127,10 +127,9 @@ def _listen(text: str) -> str:
     return text
 
 
-def _unbuilt(url: str) -> str:
-    if url:
-        raise ValueError(NOT_YET)
-    return url
+def _proxy(text: str) -> str:
+    parse_proxy(text)
+    return text
 
 
 def _budget(size: int) -> int:
@@ -154,7 +153,7 @@ Directory = Annotated[str, AfterValidator(_absolute)]
 SocketPath = Annotated[str, AfterValidator(_socket_path)]
 Mode = Annotated[str, AfterValidator(_mode)]
 FolderOrOff = Annotated[str, AfterValidator(_absolute_or_off)]
-Unbuilt = Annotated[str, AfterValidator(_unbuilt)]
+ProxyUrl = Annotated[str, Field(max_length=MAX_URL, repr=False), AfterValidator(_proxy)]
 Networks = Annotated[
     tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_as_tuple), Field(max_length=MAX_LIST)
 ]
@@ -252,12 +251,12 @@ class EndpointDefaults(Section):
 
 
 class Egress(Section):
-    """Which addresses may be called."""
+    """Which addresses may be called, and by which way."""
 
     allow_http: bool = False
     allow_networks: Networks = ()
     deny_networks: Networks = ()
-    proxy: Unbuilt = ""
+    proxy: ProxyUrl = ""
 
 
 class Callbacks(Section):

@@ -83,6 +83,11 @@ def problem(name: str, text: str, do: str) -> Step:
     return Step(name, Level.PROBLEM, text, do)
 
 
+def by_proxy(place: str) -> Step:
+    """What comes next is seen from the proxy: a direct look would take a way that no delivery takes."""
+    return ok("proxy", f"requests go through the proxy {place} (egress.proxy): it resolves the name and connects")
+
+
 def found(lookup: Lookup, host: str, nameservers: Sequence[str]) -> Step:
     """What the name servers said."""
     asked = f"delivery.nameservers ({', '.join(nameservers)})" if nameservers else "the system's name servers"

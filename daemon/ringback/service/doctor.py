@@ -14,6 +14,7 @@ import msgspec
 
 from ringback.core.egress import EgressPolicy, judge_url
 from ringback.core.model import Outcome, Rejection, Request
+from ringback.core.proxy import Proxy
 from ringback.core.target import Target, parse_url
 from ringback.dialects._base import USER_AGENT
 from ringback.kit.clock import Clock
@@ -51,6 +52,7 @@ class Ways(msgspec.Struct, frozen=True):
     timeout_s: float = 30.0
     divert_to: str = ""
     nameservers: tuple[str, ...] = ()
+    proxy: Proxy | None = None
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -94,6 +96,10 @@ class Doctor:
         judged = judge_url(self._ways.policy, asked.url)
         if isinstance(judged, Rejection):
             return [*steps, words.forbidden(judged.message)]
+        if self._ways.proxy is not None:  # the name, the connection and the certificate are looked at from there
+            steps.append(words.by_proxy(self._ways.proxy.place))
+            await self._ask(target, asked, steps)
+            return steps
         near = await self._reach(target, asked, steps)
         if near and (target.scheme == "http" or await self._encrypt(target, asked, near, steps)):
             await self._ask(target, asked, steps)

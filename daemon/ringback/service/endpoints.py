@@ -353,7 +353,9 @@ class Endpoints(Snapshot):
         except (TimeoutError, OSError):
             pass  # the same as no address: the warning says it
         if not addresses:
-            return (f"{target.host} does not resolve now; deliveries wait and retry until it does",)
+            return (
+                f"{target.host} does not resolve here now; deliveries wait and retry until it does, here or at a proxy",
+            )
         for address in addresses:
             reason = egress.judge_address(self._policy, address, target.scheme)
             if reason is not None:

@@ -4,6 +4,7 @@ Must not know: what a part does with it.
 """
 
 from ringback.config import Settings
+from ringback.core.proxy import parse_proxy
 from ringback.core.schedule import Limits
 from ringback.service.callbacks import CallbackRules, Rules
 from ringback.service.doctor import Ways
@@ -43,6 +44,7 @@ def ways_of(settings: Settings) -> Ways:
         timeout_s=delivery.timeout_s,
         divert_to=delivery.divert_to,
         nameservers=delivery.nameservers,
+        proxy=parse_proxy(settings.egress.proxy),
     )
 
 

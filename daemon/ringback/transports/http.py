@@ -1,7 +1,8 @@
 """The one seam to the network: ``send(request, timeout_s) -> Outcome``, always a value.
 
 aiohttp gives the response parser and its stream; the request is written here in one piece. So there is no cookie jar,
-no redirect, no proxy from the environment, no decompression and no retry of its own to switch off.
+no redirect, no proxy from the environment, no decompression and no retry of its own to switch off. A proxy is used if
+``route`` names one, then for everything.
 
 Rules: foreign exceptions are mapped here, once, to kinds that say whether the request may have been sent. A reused
 connection that turns out dead before the first response byte is replaced by a fresh one, once, inside the same
@@ -23,17 +24,27 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 
 from ringback.core.model import Outcome, OutcomeKind, Request
+from ringback.core.proxy import Proxy
 from ringback.kit.clock import Clock
 from ringback.transports.connection import HeadOverrunError, HttpConnection, Pool
-from ringback.transports.dial import Dialer, DialError, JudgeAddress, Origin, words
+from ringback.transports.dial import (
+    MAX_HEAD_BYTES,
+    Dialer,
+    DialError,
+    JudgeAddress,
+    JudgeName,
+    Origin,
+    leave_none,
+    words,
+)
 from ringback.transports.probe import Prober
 from ringback.transports.resolver import Resolver
+from ringback.transports.tunnel import refusal
 from ringback.transports.wire import RefusedRequestError, build_head, kept_headers, parse_url
 
 OLDEST_AIOHTTP = (3, 14, 4)  #: below: quadratic CPU on hostile responses, sockets left armed in the pool
 MAX_IDLE_CONNECTIONS = 512
 IDLE_TIMEOUT_S = 4.0  #: below the 5 s many servers keep a connection, so that we close first
-MAX_HEAD_BYTES = 65536
 ONE_WRITE_BYTES = 65536  #: up to here head and body are joined into one write
 
 
@@ -57,6 +68,7 @@ class HttpSender:
     """The sender on aiohttp's parser.
 
     ``judge_address(address, scheme)`` is the egress guard: None lets the connection be made, text refuses it.
+    ``judge_name`` says the same of a name that only a proxy could resolve.
     ``nameservers``: ``address`` or ``address:port``; None or empty is the system's.
     """
 
@@ -65,13 +77,20 @@ class HttpSender:
         *,
         clock: Clock,
         judge_address: JudgeAddress,
+        judge_name: JudgeName = leave_none,
         limits: HttpLimits | None = None,
         nameservers: Sequence[str] | None = None,
     ) -> None:
         self._clock = clock
         self._limits = limits or HttpLimits()
         self._resolver = Resolver(clock=clock, nameservers=nameservers)
-        self._dialer = Dialer(resolver=self._resolver, judge_address=judge_address)
+        self._dialer = Dialer(
+            resolver=self._resolver,
+            judge_address=judge_address,
+            judge_name=judge_name,
+            max_head_bytes=self._limits.max_head_bytes,
+        )
+        self._via: Proxy | None = None
         self._pool = Pool(max_idle=self._limits.max_idle, idle_timeout_s=self._limits.idle_timeout_s)
 
     @property
@@ -103,6 +122,11 @@ class HttpSender:
         """Close every idle connection, busy ones after their response: none may outlive a change of policy."""
         self._pool.close_idle()
 
+    def route(self, via: Proxy | None) -> None:
+        """Send everything through this proxy from here on, or straight; no connection of before is used again."""
+        self._via = via
+        self._pool.close_idle()
+
     def limit_idle(self, max_idle: int) -> None:
         """Keep at most so many idle connections from here on."""
         self._pool.limit(max_idle)
@@ -114,7 +138,7 @@ class HttpSender:
     async def send(self, request: Request, timeout_s: float) -> Outcome:
         """Make one request. Raises nothing but CancelledError."""
         started = self._clock.monotonic()
-        exchange = _Exchange(request, self._pool, self._dialer, self._limits.max_head_bytes)
+        exchange = _Exchange(request, self._pool, self._dialer, self._limits.max_head_bytes, self._via)
         try:
             async with asyncio.timeout(timeout_s):
                 outcome = await exchange.run()
@@ -142,13 +166,14 @@ class HttpSender:
 class _Exchange:
     """One request's way over one connection, or two."""
 
-    __slots__ = ("_dialer", "_max_head_bytes", "_pool", "_request", "stage", "written")
+    __slots__ = ("_dialer", "_max_head_bytes", "_pool", "_request", "_via", "stage", "written")
 
-    def __init__(self, request: Request, pool: Pool, dialer: Dialer, max_head_bytes: int) -> None:
+    def __init__(self, request: Request, pool: Pool, dialer: Dialer, max_head_bytes: int, via: Proxy | None) -> None:
         self._request = request
         self._pool = pool
         self._dialer = dialer
         self._max_head_bytes = max_head_bytes
+        self._via = via
         self.written = False
         self.stage = "connecting"
 
@@ -156,8 +181,10 @@ class _Exchange:
         """Make the request; the connection is parked or gone afterwards, whatever happened."""
         request = self._request
         address = parse_url(request.url)
-        origin = Origin(address.scheme, address.host, address.port, request.tls_verify)
-        head = build_head(request, address)
+        origin = Origin(address.scheme, address.host, address.port, request.tls_verify, self._via)
+        if address.scheme == "https":
+            self._via = None  # it sees the tunnel, not the request
+        head = build_head(request, address, self._via)
         connection = self._pool.take(origin)
         if connection is not None:
             try:
@@ -187,6 +214,9 @@ class _Exchange:
         message, payload = await connection.read()
         while 100 <= message.code < 200 and message.code != 101:
             message, payload = await connection.read()
+        if self._via is not None and message.code == 407:  # no receiver's to say
+            self.written = False
+            raise DialError(OutcomeKind.CONNECT_FAILED, refusal(message.code))
         self.stage = f"reading the body of a {message.code} response"
         body, truncated, error = await _read_body(payload, self._request.max_response_bytes)
         return Outcome(

@@ -11,6 +11,7 @@ from functools import lru_cache
 import msgspec
 
 from ringback.core.model import Rejection, Request
+from ringback.core.proxy import Proxy
 from ringback.core.target import parse_url as read_url
 
 MAX_KEPT_HEADERS = 64
@@ -49,11 +50,17 @@ def parse_url(url: str) -> Address:
     return Address(target.scheme, target.host, target.port, authority, f"/{rest}")
 
 
-def build_head(request: Request, address: Address) -> bytes:
-    """Write the request line and headers. Raises RefusedRequestError on anything that could break the framing."""
+def build_head(request: Request, address: Address, via: Proxy | None = None) -> bytes:
+    """Write the request line and headers. Raises RefusedRequestError on anything that could break the framing.
+
+    ``via``: a proxy that is to read them, as it does those of plain http alone.
+    """
     if not _TOKEN.fullmatch(request.method):
         raise RefusedRequestError("the method is not a token")
-    lines = [f"{request.method} {address.path} HTTP/1.1", f"Host: {address.host_header}"]
+    path = address.path if via is None else f"http://{address.host_header}{address.path}"
+    lines = [f"{request.method} {path} HTTP/1.1", f"Host: {address.host_header}"]
+    if via is not None and via.authorization is not None:
+        lines.append(f"Proxy-Authorization: {via.authorization}")
     encoding = "Accept-Encoding: identity"
     for name, value in request.headers:
         lower = name.lower()

@@ -11,6 +11,7 @@ from tests.transports.http.helpers import ManualClock, allow_all, request
 
 from ringback.core.model import Outcome
 from ringback.kit.clock import SystemClock
+from ringback.transports.dial import leave_none
 from ringback.transports.http import HttpLimits, HttpSender
 
 Post = Callable[..., Awaitable[Outcome]]
@@ -40,8 +41,11 @@ async def make_sender() -> AsyncIterator[Callable[..., Awaitable[HttpSender]]]:
         async def make(judge: Callable[[str, str], str | None] = allow_all, **changes: object) -> HttpSender:
             nameservers = changes.pop("nameservers", None)
             clock = changes.pop("clock", SystemClock())
+            leave = changes.pop("judge_name", leave_none)
             limits = HttpLimits(**changes)
-            sender = HttpSender(clock=clock, judge_address=judge, limits=limits, nameservers=nameservers)
+            sender = HttpSender(
+                clock=clock, judge_address=judge, judge_name=leave, limits=limits, nameservers=nameservers
+            )
             await sender.start()
             stack.push_async_callback(sender.stop)
             return sender
