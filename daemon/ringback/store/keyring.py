@@ -85,7 +85,7 @@ class Keyring:
             except BaseException:
                 self._db.close()
                 raise
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, Tampered) as error:
             raise StateCorrupt(f"{path} can't be used ({error}): put a copy of it back") from error
 
     @property
