@@ -194,7 +194,7 @@ def _problem(error: ErrorDetails, sources: Mapping[str, str]) -> Problem:
         words = _WORDS.get(error["type"])
         message = words(error.get("ctx", {})) if words else error["msg"].removeprefix("Value error, ")
         shown = repr(error["input"])
-        if said and error["type"] != "model_type" and key not in SECRET_KEYS:
+        if words and error["type"] not in {"missing", "model_type"} and key not in SECRET_KEYS:
             message += f", not {shown if len(shown) <= MAX_SHOWN else shown[:MAX_SHOWN] + '…'}"
     return key, message + (f" (set by ${sources[key]})" if key in sources else "")
 
