@@ -185,9 +185,11 @@ def test_every_problem_is_told_at_once_with_its_key(tmp_path):
         "ingest.max_event_bytes", "egress.allow_networks.0", "egress.allow_http", "retention.events_days",
         "endpoint_defaults.dialect",
     }  # fmt: skip
-    assert told["delivery.concurrency"] == "must be at least 1, not 0"
+    assert told["delivery.concurrency"] == "must be a whole number from 1 to 16384, not 0"
     assert told["delivery.concurency"] == "unknown key; did you mean concurrency?"
-    assert told["retention.events_days"] == "must be at most 3650, not 9999 (set by $RINGBACK_RETENTION__EVENTS_DAYS)"
+    assert told["retention.events_days"] == (
+        "must be a whole number from 1 to 3650, not 9999 (set by $RINGBACK_RETENTION__EVENTS_DAYS)"
+    )
     assert told["log"] == "must be a table"
 
 

@@ -115,11 +115,15 @@ def load_all(config_path: str | None) -> Any:
 
 
 def read_all(config_path: str | None) -> Any:
-    """The same; raises ConfigError."""
+    """The same; raises ConfigError with the problems of both, told at once."""
     from ringback import config  # noqa: PLC0415 - as above
-    from ringback.service.reload import judge_all  # noqa: PLC0415 - as above
+    from ringback.service.reload import judge_all, problems_of  # noqa: PLC0415 - as above
 
-    loaded = config.load_all(config_path, os.environ, os.geteuid())
+    try:
+        loaded = config.load_all(config_path, os.environ, os.geteuid())
+    except config.ConfigError as wrong:
+        also = problems_of(wrong.rest) if wrong.rest is not None else []
+        raise config.ConfigError(sorted(wrong.problems + also)) from None
     judge_all(loaded)
     return loaded
 

@@ -5,9 +5,10 @@ each with its dotted key.
 Must not know: who uses a setting, or how.
 """
 
+import contextlib
 import difflib
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -16,7 +17,8 @@ from pydantic_core import ErrorDetails
 
 from ringback.config.declarations import Declaration, read_declarations
 from ringback.config.master_key import MasterKeys, read_master_keys
-from ringback.config.settings import Delivery, Encryption, Ingest, Settings
+from ringback.config.settings import Delivery, Egress, Encryption, EndpointDefaults, Ingest, Settings
+from ringback.config.words import TOML, words
 
 ETC_FILE = "/etc/ringback/ringback.toml"
 STATE, SPOOL = "/var/lib/ringback", "/var/spool/ringback"
@@ -30,11 +32,15 @@ Problem: TypeAlias = tuple[str, str]
 
 
 class ConfigError(Exception):
-    """The configuration can't be used. ``problems``: every (dotted key, message); the key of a file is its path."""
+    """The configuration can't be used. ``problems``: every (dotted key, message); the key of a file is its path.
 
-    def __init__(self, problems: list[Problem]) -> None:
+    ``rest``: what could be read all the same, so that the declared endpoints can be judged, too.
+    """
+
+    def __init__(self, problems: list[Problem], rest: "Loaded | None" = None) -> None:
         super().__init__("; ".join(f"{key}: {message}" for key, message in problems))
         self.problems = problems
+        self.rest = rest
 
 
 def _at(merged: Toml, dotted: str) -> object:
@@ -161,19 +167,7 @@ def _put(merged: Toml, dotted: str, default: str) -> str:
     return found if isinstance(found, str) else ""
 
 
-_WORDS: dict[str, Callable[[Toml], str]] = {
-    "missing": lambda _: "is missing, and neither HOME nor a systemd or XDG folder says where it could be",
-    "model_type": lambda _: "must be a table",
-    "int_type": lambda _: "must be a whole number",
-    "float_type": lambda _: "must be a number",
-    "finite_number": lambda _: "must be a finite number",
-    "string_type": lambda _: "must be text in quotes",
-    "bool_type": lambda _: "must be true or false",
-    "tuple_type": lambda _: "must be a list",
-    "greater_than_equal": lambda context: f"must be at least {context['ge']}",
-    "less_than_equal": lambda context: f"must be at most {context['le']}",
-    "literal_error": lambda context: f"must be one of {context['expected']}",
-}
+_MISSING = "is missing, and neither HOME nor a systemd or XDG folder says where it could be"
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
@@ -187,14 +181,16 @@ def _unknown(error: ErrorDetails) -> str:
 
 
 def _problem(error: ErrorDetails, sources: Mapping[str, str]) -> Problem:
-    key = ".".join(str(part) for part in error["loc"])
+    key = ".".join(str(part) for part in error["loc"] if part != "[key]")
     if error["type"] == "extra_forbidden":
         message = _unknown(error)
+    elif error["type"] == "missing":
+        message = _MISSING
     else:
-        words = _WORDS.get(error["type"])
-        message = words(error.get("ctx", {})) if words else error["msg"].removeprefix("Value error, ")
+        said = words(error, Settings, TOML)
+        message = said or error["msg"].removeprefix("Value error, ")
         shown = repr(error["input"])
-        if words and error["type"] not in {"missing", "model_type"} and key not in SECRET_KEYS:
+        if said and error["type"] != "model_type" and key not in SECRET_KEYS:
             message += f", not {shown if len(shown) <= MAX_SHOWN else shown[:MAX_SHOWN] + '…'}"
     return key, message + (f" (set by ${sources[key]})" if key in sources else "")
 
@@ -238,8 +234,23 @@ def load_all(path: str | None, env: Mapping[str, str], euid: int) -> Loaded:
     masters, unread = read_master_keys(files.key_file, files.old_key_file, env)
     problems += more + unread
     if problems or settings is None:
-        raise ConfigError(sorted(problems))
+        lost = any(key == file for key, _ in problems)
+        raise ConfigError(sorted(problems), Loaded(settings or _for_judging(merged, unread=lost), declarations))
     return Loaded(settings, declarations, masters)
+
+
+def _for_judging(merged: Toml, *, unread: bool) -> Settings:
+    """The settings that declarations are judged by, though others are wrong. Holds nothing else.
+
+    A section that is wrong itself forbids nothing: no problem may be told that is only another one's shadow.
+    """
+    everywhere = Egress(allow_http=True, allow_networks=("0.0.0.0/0", "::/0"))
+    egress, defaults = everywhere, EndpointDefaults()
+    with contextlib.suppress(ValidationError):
+        defaults = EndpointDefaults.model_validate(merged.get("endpoint_defaults", {}))
+    with contextlib.suppress(ValidationError):
+        egress = egress if unread else Egress.model_validate(merged.get("egress", {}))
+    return Settings.model_construct(egress=egress, endpoint_defaults=defaults)
 
 
 def _load(file: str | None, env: Mapping[str, str], euid: int) -> tuple[Settings | None, list[Problem], Toml]:

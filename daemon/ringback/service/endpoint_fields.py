@@ -12,8 +12,10 @@ from typing import Annotated, Any
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from ringback import dialects
+from ringback.config.words import JSON, words
 from ringback.core import egress, headers, matching, retry
 from ringback.core.endpoint_state import UNASKED_HANDSHAKES
 from ringback.core.handshake_kinds import KINDS
@@ -174,9 +176,13 @@ def _shape(body: object) -> EndpointFields | list[Problem]:
         return EndpointFields.model_validate(dict(body))
     except ValidationError as failed:
         return [
-            Problem(tuple(error["loc"]), "unknown field" if error["type"] == "extra_forbidden" else error["msg"])
+            Problem(tuple(error["loc"]), _said(error))
             for error in failed.errors(include_url=False, include_input=False)
         ]
+
+
+def _said(error: ErrorDetails) -> str:
+    return "unknown field" if error["type"] == "extra_forbidden" else words(error, EndpointFields, JSON) or error["msg"]
 
 
 def _unknown_dialect(name: str) -> Problem:

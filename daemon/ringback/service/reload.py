@@ -45,10 +45,20 @@ def judge_all(loaded: Loaded) -> list[Wanted]:
     Raises:
         ConfigError: with every problem.
     """
-    wanted, problems = judge(loaded.declarations, loaded.settings.endpoint_defaults.dialect, policy_of(loaded.settings))
+    wanted, problems = _judged(loaded)
     if problems:
         raise ConfigError(sorted(problems))
     return wanted
+
+
+def problems_of(loaded: Loaded) -> list[Problem]:
+    """What is wrong with the declared endpoints, though the settings may be wrong, too (``ConfigError.rest``)."""
+    return _judged(loaded)[1]
+
+
+def _judged(loaded: Loaded) -> tuple[list[Wanted], list[Problem]]:
+    settings = loaded.settings
+    return judge(loaded.declarations, settings.endpoint_defaults.dialect, policy_of(settings))
 
 
 class Reload:
