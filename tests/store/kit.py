@@ -112,7 +112,27 @@ def rows(path: Path, sql: str, *parameters: Any) -> list[Any]:
         db.close()
 
 
+_NOTED = "(SELECT no FROM sealed_key)"
+_NOTED_HEX = "(SELECT printf('01%08X', no) FROM sealed_key)"  # as a sealed value begins
+
 INVARIANTS = {
+    "a row sealed with a key that isn't noted": " UNION ALL ".join(
+        [
+            f"SELECT event FROM {table} WHERE key_no > 0 AND key_no NOT IN {_NOTED}"
+            for table in ("payload", "response_body")
+        ]
+        + [
+            f"SELECT {column} FROM {table} WHERE substr({column}, 1, 1) = x'01'"
+            f" AND hex(substr({column}, 1, 5)) NOT IN {_NOTED_HEX}"
+            for table, column in (
+                ("endpoint", "spec"),
+                ("endpoint_revision", "spec"),
+                ("callback", "spec"),
+                ("delivery", "info"),
+                ("attempt", "info"),
+            )
+        ]
+    ),
     "a pending delivery without its owed row": (
         "SELECT d.event, d.lane FROM delivery d WHERE d.state = 0 AND NOT EXISTS (SELECT 1 FROM owed o"
         " WHERE o.lane = d.lane AND o.event = d.event AND o.phase = d.phase AND o.due_ms = d.due_ms)"
