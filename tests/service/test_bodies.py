@@ -6,6 +6,7 @@ import pytest
 
 from ringback.core.model import Event, Owed
 from ringback.service.bodies import MAX_AHEAD_BYTES, OVERHEAD_BYTES, Bodies
+from ringback.store.codec import EventOpts
 from ringback.store.errors import QueryTimeout
 from ringback.store.views import StoredEvent
 
@@ -131,3 +132,52 @@ def test_an_event_is_let_go_with_its_last_start():
     bodies.keep(1, event(1), 0, 2)
     assert bodies.take(1) is bodies.take(1)
     assert bodies.take(1) is None
+
+
+async def test_an_erased_event_is_let_go_and_not_kept_again() -> None:
+    """Neither what is here of it, nor what a read that is under way brings; the rest of that read isn't kept either."""
+    table = Table()
+    bodies = Bodies(table)
+    bodies.keep(1, event(1), 0, 3)
+    table.go.clear()
+    reading = asyncio.ensure_future(bodies.ahead([owed(2), owed(3)]))
+    await table.reading.wait()
+    for seq in (1, 2):
+        bodies.forget(seq)
+    table.go.set()
+    await reading
+    assert [bodies.take(seq) for seq in (1, 2, 3)] == [None, None, None]
+    assert [bodies.is_erased(seq) for seq in (1, 2, 3)] == [True, True, False]
+    bodies.regain(1)
+    assert not bodies.is_erased(1)
+
+
+async def test_a_tombstone_from_the_table_is_not_sendable() -> None:
+    """Its empty data has a sound checksum; it must go out nowhere all the same."""
+
+    class Tombs(Table):
+        async def load(self, seqs):
+            return [StoredEvent(seq, event(seq, 0), 0, opts=EventOpts(erased_at_ms=1)) for seq in seqs]
+
+    found = await Bodies(Tombs()).load([1])
+    assert found[1].corrupt
+
+
+def test_erased_events_are_remembered_within_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latest are."""
+    monkeypatch.setattr("ringback.service.bodies.MAX_ERASED", 3)
+    bodies = Bodies(Table())
+    for seq in range(5):
+        bodies.forget(seq)
+    assert [seq for seq in range(5) if bodies.is_erased(seq)] == [2, 3, 4]
+
+
+def test_a_tenants_bodies_are_let_go() -> None:
+    """Only that tenant's."""
+    bodies = Bodies(Table())
+    bodies.keep(1, event(1), 0, 1)
+    bodies.forget_tenant("other")
+    assert bodies.take(1) is not None
+    bodies.keep(2, event(2), 0, 1)
+    bodies.forget_tenant("t")
+    assert bodies.take(2) is None

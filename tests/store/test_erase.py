@@ -256,3 +256,14 @@ async def test_erasing_again_in_a_copy_that_nobody_uses(store):
     )
     assert left == [("gamma",)]
     check_invariants(store.database.path)
+
+
+async def test_what_is_freed_is_zeroed_whatever_freed_it(store):
+    """Also what moved or was pruned long before anybody asked to erase: the writer's connection does so always."""
+    assert store.database.writer.execute("PRAGMA secure_delete").fetchone() == (1,)
+    made = await planted(store)
+    await store.run(erase.erase_event("acme", "e1", LATER_MS))
+    await store.run(prune_events(LATER_MS, 10))
+    assert await store.queue.load([made.seq]) == []
+    assert erase.wipe_log(store.database)
+    assert WORD.encode() not in files(store.database.directory)

@@ -130,7 +130,7 @@ def delivery_summary(facts: DeliveryFacts) -> str:
     """Where it stands, in one sentence."""
     row = facts.row
     if facts.erased_at_ms is not None and row.state is not DeliveryState.SUCCEEDED:
-        return f"its event was erased; before that it came to: {row.state.name.lower()}"
+        return f"its event was erased, so nothing more is sent; it ended {row.state.name.lower()}"
     match row.state:
         case DeliveryState.SUCCEEDED:
             return f"delivered to {facts.to} with attempt {row.attempts}"

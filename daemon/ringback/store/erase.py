@@ -7,7 +7,8 @@ Rules:
 - Of a tenant its endpoints go in the transaction that begins it. Their rows stay, for a lane is never used twice, but
   hold nothing. Its events follow in bounded steps, up to the one that was the last at the beginning; ``erasure`` holds
   how far they have come, so that a start goes on. Hourly statistics go last.
-- What is freed is zeroed (``secure_delete``), and ``wipe_log`` empties the log, which holds older pages.
+- What is freed is zeroed (``secure_delete``, set here for connections that aren't the store's), and ``wipe_log`` empties
+  the log, which holds older pages.
 Must not know: keys, who asked, what waits in memory.
 """
 
