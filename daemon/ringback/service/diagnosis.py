@@ -187,11 +187,13 @@ def _ends(shake: Shake, now_ms: int) -> str:
     return f"expired on {date}" if days < 0 else f"expires on {date}, in {_counted(days, 'day', 'days')}"
 
 
-def answered(outcome: Outcome) -> Step:
-    """What came of the harmless request."""
+def answered(outcome: Outcome, *, proxied: bool = False) -> Step:
+    """What came of the harmless request; ``proxied``: nothing was looked at before it."""
     status = outcome.status
     if outcome.kind is not OutcomeKind.RESPONSE or status is None:
-        return problem("http", f"no answer to {METHOD}: {outcome.error or outcome.kind}", _unanswered(outcome.kind))
+        return problem(
+            "http", f"no answer to {METHOD}: {outcome.error or outcome.kind}", _unanswered(outcome.kind, proxied)
+        )
     text = f"it answered {METHOD} with {status} after {outcome.elapsed_ms} ms"
     if status >= 500 and status != 501:
         return problem("http", text, "the receiver, or what stands before it, fails: look at its log")
@@ -207,16 +209,20 @@ def _allows(outcome: Outcome) -> str:
     return "" if not methods else ", and says it takes POST" if "POST" in methods else ", but POST is not in its Allow"
 
 
-def _unanswered(kind: OutcomeKind) -> str:
+def _unanswered(kind: OutcomeKind, proxied: bool) -> str:  # noqa: FBT001 - its caller's own name
     match kind:
         case OutcomeKind.TIMEOUT:
             return "it accepts connections and doesn't answer in time: look at its log and its load, or raise timeout_s"
         case OutcomeKind.EGRESS_DENIED:
-            return "see the egress rules above"
+            return (
+                "if it is meant to be reached: egress.allow_networks, and reload" if proxied else "see the steps above"
+            )
         case OutcomeKind.PROTOCOL_ERROR:
             return "does an HTTP/1.1 server listen on that port?"
         case OutcomeKind.RESET:
             return "it hung up: is this an https port asked with http, or a proxy with nothing behind it?"
+    if proxied:
+        return "is egress.proxy right, with its password? Else the proxy's log and rules say why it can't reach it"
     return "see the steps above"
 
 

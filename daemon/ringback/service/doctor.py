@@ -142,7 +142,7 @@ class Doctor:
             max_response_bytes=MAX_ANSWER_BYTES,
         )
         outcome = await self._sender.send(request, asked.timeout_s or self._ways.timeout_s)
-        steps.append(words.answered(outcome))
+        steps.append(words.answered(outcome, proxied=self._ways.proxy is not None))
         clocks = words.clocks(outcome, self._clock.now_ms())
         steps += [] if clocks is None else [clocks]
 
