@@ -223,7 +223,7 @@ def _connect(path: Path, factory: type[sqlite3.Connection]) -> sqlite3.Connectio
         db.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA temp_store = MEMORY")
-        db.execute("PRAGMA secure_delete = ON")  # what is freed is zeroed: erased means gone, whatever the build's default
+        db.execute("PRAGMA secure_delete = ON")  # erased means gone, whatever the build's default is
         db.execute("PRAGMA wal_autocheckpoint = 0")
         db.execute(f"PRAGMA journal_size_limit = {WAL_KEEP_BYTES}")
     except BaseException:
