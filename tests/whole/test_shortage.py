@@ -15,6 +15,7 @@ def test_no_descriptor_costs_no_attempt(daemon: Daemon, receiver: Receiver) -> N
     daemon.start()
     daemon.endpoint(receiver.url("/ok/a"), retry={"delays_s": [], "jitter": 0})
     with daemon.events() as producer:
+        assert producer.ask({"type": "a.b", "data": {}, "tenant": "other"})["ok"], "the connection is accepted by now"
         limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
         used = {int(entry.name) for entry in Path(f"/proc/{daemon.pid}/fd").iterdir()}
         lowest_free = min(set(range(len(used) + 1)) - used)
