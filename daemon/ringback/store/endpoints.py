@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from ringback.core.envelope import place
+from ringback.core.envelope import Tampered, place
 from ringback.core.model import Endpoint
 from ringback.store import codec
-from ringback.store.errors import InvariantError
+from ringback.store.errors import InvariantError, StateCorrupt
 from ringback.store.keys import SPEC, keys_of
 from ringback.store.ops import Task
 from ringback.store.reader import Fetches
@@ -130,7 +130,12 @@ class EndpointReads:
         return {lane: Health(bool(failing), since_ms) for lane, failing, since_ms in rows}
 
     def _opened(self, lane: int, revision: int, spec: bytes) -> Endpoint:
-        return codec.decode_spec(self._reader.keys.open(place(SPEC, lane, revision), spec))
+        try:
+            return codec.decode_spec(self._reader.keys.open(place(SPEC, lane, revision), spec))
+        except (Tampered, msgspec.DecodeError) as error:
+            raise StateCorrupt(
+                f"the endpoint in lane {lane} (revision {revision}) can't be read ({error}): put a backup in its place"
+            ) from error
 
 
 def _sealed(db: sqlite3.Connection, endpoint: Endpoint) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from ringback.core.envelope import Tampered, place
+from ringback.core.envelope import Tampered, is_sealed, place
 from ringback.core.lifecycle import retry_at
 from ringback.core.model import Event, Owed, Phase, Transition
 from ringback.store import codec
@@ -247,6 +247,8 @@ def _stored_event(meta: _Meta, stored: bytes, keys: Keys) -> StoredEvent:
     try:
         if meta.key_no > 0:
             data = keys.unseal(place(PAYLOAD, meta.seq), stored)
+        elif is_sealed(stored):
+            raise Tampered("it says that it isn't sealed")  # noqa: TRY301 - one answer to all that can be wrong with it
         if meta.callback:
             spec = keys.open(place(CALLBACK, meta.seq), bytes.fromhex(meta.callback))
             callback = codec.decode_callback(spec)
