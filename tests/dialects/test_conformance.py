@@ -45,7 +45,7 @@ def sent(dialect: Dialect, shot: Shot, secrets: tuple[str, ...]) -> tuple[bytes,
 def shown(dialect: Dialect, shot: Shot, secrets: tuple[str, ...]) -> tuple[bytes, tuple[tuple[str, str], ...]]:
     """The same without what is masked."""
     body, headers = sent(dialect, shot, secrets)
-    return dialect.mask(body), tuple(h for h in headers if h[0].lower() not in dialect.secret_headers)
+    return dialect.mask(body, shot), tuple(h for h in headers if h[0].lower() not in dialect.secret_headers)
 
 
 def test_every_file_in_the_folder_is_registered() -> None:

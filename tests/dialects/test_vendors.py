@@ -67,6 +67,53 @@ def test_pulse_by_get() -> None:
     assert pulse.method(shot(b"{}", {"method": "GET"}, method="POST")) == "POST"
 
 
+@pytest.mark.parametrize("url", ["https://h/x", "https://h/x?", "https://h/x?k=1", "https://h/x?k=1&"])
+def test_the_query_is_joined_cleanly(url: str) -> None:
+    """Whatever the URL ends with, there is one ? and no empty parameter."""
+    asked = shot(b"{}", {"method": "GET"})
+    made = pulse.target_url(url, asked, b'{"a":1}')
+    assert made in ("https://h/x?a=1", "https://h/x?k=1&a=1")
+
+
+def test_a_get_carries_only_so_much() -> None:
+    """What would be too long a URL is not expressible; in a body it is."""
+    room = pulse.MAX_QUERY_BYTES - len("a=")
+    for data, fits in ((b'{"a":"%b"}' % (b"x" * (room - 8)), True), (b'{"a":"%b"}' % (b"\xc3\xbc" * 6000), False)):
+        assert pulse.expresses_data("a.b", data, {"method": "GET"}) is fits
+        assert pulse.expresses_data("a.b", data, {})
+
+
+def test_secret_extras_are_masked_wherever_they_lie() -> None:
+    """In the body flat or nested, by their name; the data's own members are shown; so are other extras."""
+    extras = {"webhook_extra": "api_token:t0p,case:7"}
+    for options in (extras, extras | {"extra": "nested"}):
+        one = shot(b'{"token":"of the data"}', options)
+        body = pulse.encode(one, ())
+        assert b"t0p" in body
+        told = pulse.mask(body, one)
+        assert b"t0p" not in told
+        assert json.loads(told)["token"] == "of the data"
+        assert b'"case":"7"' in told
+    assert pulse.DIALECT.options_shown(extras) == {"webhook_extra": "api_token:…,case:7"}
+    plain = shot(b'{"a":1}')
+    assert pulse.mask(pulse.encode(plain, ()), plain) == pulse.encode(plain, ())
+
+
+def test_a_signed_template_is_masked() -> None:
+    """Of self_template and of the self made of it the query's values are hidden, but for places."""
+    options = {"self_template": "https://u:p@h/t/{id}?sig=s3cret&job={id}"}
+    assert azure_speech.DIALECT.options_shown(options) == {"self_template": "https://h/t/{id}?sig=…&job={id}"}
+    one = shot(b'{"id":"7"}', options)
+    assert b"s3cret" not in azure_speech.mask(azure_speech.encode(one, ()), one)
+
+
+def test_an_event_is_never_a_challenge() -> None:
+    """A receiver would take it for the handshake: it is not expressible, every other kind is."""
+    assert not azure_speech.DIALECT.expresses("Challenge")
+    assert all(azure_speech.DIALECT.expresses(kind) for kind in azure_speech.KINDS - {"Challenge"})
+    assert len(azure_speech.KINDS) == 22
+
+
 def test_final_statuses() -> None:
     """Pulse gives up on 4xx but 408 and 429, SpeechLive on every 4xx; 5xx and 3xx are tried again."""
     for status in (400, 404, 422):
@@ -99,8 +146,8 @@ def test_deepva_without_a_secret_and_with_two() -> None:
     assert unsigned["timestamp"] == 1718618974.412
     assert deepva.encode(shot(b"{}"), ("new", "old")) == deepva.encode(shot(b"{}"), ("new",))
     signed = deepva.encode(shot(b'{"hmac_signature": "x"}'), ("k",))
-    assert json.loads(deepva.mask(signed)) == json.loads(signed) | {"hmac_signature": "…"}
-    assert deepva.mask(deepva.encode(shot(b"{}"), ())) == deepva.encode(shot(b"{}"), ())
+    assert json.loads(deepva.mask(signed, shot(b"{}"))) == json.loads(signed) | {"hmac_signature": "…"}
+    assert deepva.mask(deepva.encode(shot(b"{}"), ()), shot(b"{}")) == deepva.encode(shot(b"{}"), ())
 
 
 def test_an_azure_ping_tells_the_hook() -> None:

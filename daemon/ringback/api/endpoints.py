@@ -207,7 +207,6 @@ def _masked(endpoint: Endpoint, values: dict[str, str]) -> dict[str, str]:
 
 
 def _masked_options(endpoint: Endpoint) -> dict[str, str]:
-    """Options have names of the dialect's own: it says which are secret."""
+    """Options have names of the dialect's own: it says what is secret in them."""
     dialect = dialects.get(endpoint.dialect)
-    secret = dialect.secret_options if dialect else frozenset(endpoint.options)
-    return {name: MASKED if name in secret else value for name, value in endpoint.options.items()}
+    return dialect.options_shown(endpoint.options) if dialect else dict.fromkeys(endpoint.options, MASKED)

@@ -13,6 +13,7 @@ from ringback.api.access import access_of, narrowed
 from ringback.api.deps import deps_of
 from ringback.api.problems import answer, problem
 from ringback.api.reading import DEFAULT_LIMIT, cursor_of, make_cursor, paging, query, text, time_ms
+from ringback.core.masks import mask_members, mask_query
 from ringback.core.model import DEFAULT_TENANT, Callback, Event
 from ringback.core.signing import mask_secret
 from ringback.core.times import rfc3339
@@ -74,13 +75,13 @@ def _view(event: Event | EventRow, accepted_at_ms: int, opts: EventOpts) -> dict
 
 
 def _callback(callback: Callback) -> dict[str, Any]:
-    """As it was given, the secret masked."""
+    """As it was given, what is secret masked."""
     return {
-        "url": callback.url,
+        "url": mask_query(callback.url),
         "dialect": callback.dialect,
         "method": callback.method,
         "secret": mask_secret(callback.secret) if callback.secret else None,
-        "extra": msgspec.Raw(callback.extra or b"{}"),
+        "extra": msgspec.Raw(mask_members(callback.extra or b"{}")),
     }
 
 

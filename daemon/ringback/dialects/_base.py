@@ -13,6 +13,7 @@ from importlib.metadata import version
 import msgspec
 
 from ringback.core.ids import delivery_id
+from ringback.core.masks import MASKED
 from ringback.core.model import Event, RetryPolicy, Verdict
 
 USER_AGENT = f"ringback/{version('ringback')}"
@@ -53,7 +54,7 @@ class Shot(msgspec.Struct, frozen=True, gc=False):
 class Option(msgspec.Struct, frozen=True, kw_only=True):
     """One setting of a format. ``values``: all there are, the default first; else ``check`` says what is wrong.
 
-    ``secret``: its value is masked when shown.
+    ``secret``: its value is masked when shown; ``shown``: what is shown of one that may hold a secret.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     values: tuple[str, ...] = ()
     check: Callable[[str], str | None] | None = None
     secret: bool = False
+    shown: Callable[[str], str] | None = None
 
     def problem(self, value: str) -> str | None:
         """What is wrong with a value, in words that never repeat it; None: nothing."""
@@ -130,7 +132,7 @@ def same_url(url: str, _shot: Shot, _body: bytes) -> str:
     return url
 
 
-def unmasked(body: bytes) -> bytes:
+def unmasked(body: bytes, _shot: Shot) -> bytes:
     """For a format whose body holds no signature."""
     return body
 
@@ -166,8 +168,8 @@ class Dialect:
     ``probe(probe)``: the data, a JSON object, of the ``ringback.test`` that a ping or a test sends.
     ``judge(status)``: what a final status that is neither 2xx nor 410 means. ``fail_after_lost``: deliveries given up
     in a row after which the endpoint is disabled; 0 is never. ``own_headers``: names, lower case, that
-    an operator can't set; ``secret_headers``: those of them that are masked when shown; ``mask(body)`` hides what is
-    secret in a body. ``vectors``: its known answers.
+    an operator can't set; ``secret_headers``: those of them that are masked when shown; ``mask(body, shot)`` hides what
+    is secret in a body. ``vectors``: its known answers.
     """
 
     name: str
@@ -195,7 +197,7 @@ class Dialect:
     content_type: str = JSON
     own_headers: frozenset[str] = frozenset()
     secret_headers: frozenset[str] = frozenset()
-    mask: Callable[[bytes], bytes] = unmasked
+    mask: Callable[[bytes, Shot], bytes] = unmasked
     default_timeout_s: float = 30.0
     default_retry: RetryPolicy = field(default_factory=RetryPolicy)
     handshake: str = "none"
@@ -210,7 +212,13 @@ class Dialect:
         problems += [said for name, value in given.items() if name in known and (said := known[name].problem(value))]
         return problems
 
-    @property
-    def secret_options(self) -> frozenset[str]:
-        """The options whose values are masked when shown."""
-        return frozenset(option.name for option in self.options if option.secret)
+    def options_shown(self, given: Options) -> dict[str, str]:
+        """An endpoint's options with what is secret in them masked; one that this format doesn't know is."""
+        known = {option.name: option for option in self.options}
+        return {name: _shown(known.get(name), value) for name, value in given.items()}
+
+
+def _shown(option: Option | None, value: str) -> str:
+    if option is None or option.secret:
+        return MASKED
+    return option.shown(value) if option.shown else value

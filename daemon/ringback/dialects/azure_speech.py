@@ -20,6 +20,7 @@ from urllib.parse import quote
 import msgspec
 
 from ringback.core.ids import derived
+from ringback.core.masks import mask_template
 from ringback.core.matching import matches
 from ringback.core.model import Event, RetryPolicy
 from ringback.core.names import TEST_TYPE
@@ -40,8 +41,11 @@ WORDS = {
 }
 #: The 22 kinds.
 KINDS = frozenset({PING, CHALLENGE, *(entity + step for entity in ENTITIES for step in STEPS)})
+#: Those an event may be. A challenge is ours alone to make: as an event a receiver would take it for the handshake.
+EVENT_KINDS = KINDS - {CHALLENGE}
 
 _PLACE = re.compile(r"\{([A-Za-z0-9_-]+)\}")
+_SELF_MEMBER = re.compile(rb'^(\{"self":")([^"\\]*)"')
 _TEMPLATE = re.compile(r"https?://[!-z|~]+")
 
 
@@ -54,6 +58,7 @@ SELF_TEMPLATE = Option(
     name="self_template",
     meaning="the entity's URL where data has no self, e.g. https://host/speechtotext/transcriptions/{job_id}",
     check=_check_template,
+    shown=mask_template,
 )
 
 
@@ -97,6 +102,11 @@ def encode(shot: Shot, _secrets: tuple[str, ...]) -> bytes:
     if url is None:
         raise ValueError("the event has no self and the endpoint no fitting self_template")
     return b'{"self":%b,"invocationId":"%b"}' % (url, derived(shot.delivery_id, "invocation").encode())
+
+
+def mask(body: bytes, _shot: Shot) -> bytes:
+    """The body, of whose ``self`` a template with a signed link may have made a secret."""
+    return _SELF_MEMBER.sub(lambda found: found[1] + mask_template(found[2].decode()).encode() + b'"', body)
 
 
 def headers(shot: Shot, body: bytes, secrets: tuple[str, ...], _now_ms: int) -> Headers:
@@ -173,11 +183,12 @@ DIALECT = Dialect(
     options=(SELF_TEMPLATE,),
     words=WORDS,
     probe=hook,
-    expresses=KINDS.__contains__,
+    expresses=EVENT_KINDS.__contains__,
     expresses_data=expresses_data,
     wants="data needs self, or the endpoint a self_template whose members data has",
     content_type=JSON_UTF8,
     own_headers=frozenset({"x-microsoftspeechservices-event", "x-microsoftspeechservices-signature"}),
+    mask=mask,
     secret_headers=frozenset({"x-microsoftspeechservices-signature"}),
     default_timeout_s=10.0,
     default_retry=RetryPolicy(delays_s=(1.0,) * 5, jitter=0.0),

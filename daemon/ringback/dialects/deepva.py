@@ -52,7 +52,7 @@ def headers(_shot: Shot, _body: bytes, _secrets: tuple[str, ...], _now_ms: int) 
     return (("content-type", JSON), ("user-agent", USER_AGENT))
 
 
-def mask(body: bytes) -> bytes:
+def mask(body: bytes, _shot: Shot) -> bytes:
     """The body without its signature."""
     return _SIGNATURE.sub(lambda found: found[1] + '"…"}'.encode(), body)
 

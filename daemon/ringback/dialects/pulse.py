@@ -22,9 +22,12 @@ import msgspec
 from ringback.core import signing
 from ringback.core.callbacks import MAX_EXTRAS, METHODS, parse_extra
 from ringback.core.json_forms import compact_form
+from ringback.core.masks import mask_members, mask_pairs
 from ringback.core.model import Event, RetryPolicy, Verdict
 from ringback.dialects._base import JSON, USER_AGENT, Dialect, Headers, Option, Options, Shot, Vector, check_text_secret
 
+#: Of what a GET appends to the URL. Receivers refuse far less; this bounds what is made and sent.
+MAX_QUERY_BYTES = 32_768
 ACCEPT = "application/json, text/plain, */*"
 
 
@@ -40,7 +43,10 @@ SIGNATURE = Option(
     name="signature", meaning="with a secret: X-Signature, or Standard Webhooks' headers", values=("atoms", "standard")
 )
 WEBHOOK_EXTRA = Option(
-    name="webhook_extra", meaning="extras of every delivery: key:value,key:value", check=_check_extra
+    name="webhook_extra",
+    meaning="extras of every delivery: key:value,key:value",
+    check=_check_extra,
+    shown=mask_pairs,
 )
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -60,8 +66,12 @@ def encode(shot: Shot, _secrets: tuple[str, ...]) -> bytes:
         parts.append(own)
     if "request_id" not in members:
         parts.append(b'"request_id":"%b"' % shot.event.id.encode())
-    extra = shot.extra or parse_extra(WEBHOOK_EXTRA.of(shot.options)) or {}
+    extra = _extra_of(shot)
     return b"{%b}" % b",".join(parts + _extras(shot.options, extra, {*members, "status", "request_id"}))
+
+
+def _extra_of(shot: Shot) -> Mapping[str, object]:
+    return shot.extra or parse_extra(WEBHOOK_EXTRA.of(shot.options)) or {}
 
 
 def _extras(options: Options, extra: Mapping[str, object], taken: set[str]) -> list[bytes]:
@@ -79,10 +89,30 @@ def target_url(url: str, shot: Shot, body: bytes) -> str:
     """With GET the members as query parameters behind what the URL has."""
     if method(shot) != "GET":
         return url
-    query = "&".join(
+    joint = "?" if "?" not in url else "" if url.endswith(("?", "&")) else "&"
+    return url + joint + _query(body)
+
+
+def _query(body: bytes) -> str:
+    return "&".join(
         f"{quote(name, safe='')}={quote(_scalar(bytes(raw)), safe='')}" for name, raw in _members(body).items()
     )
-    return f"{url}{'&' if '?' in url else '?'}{query}"
+
+
+def expresses_data(_type_name: str, data: bytes, options: Options) -> bool:
+    """Whether a GET can carry it; a body carries anything. What request_id and extras add is small and not counted."""
+    return METHOD.of(options) != "GET" or (len(data) <= MAX_QUERY_BYTES and len(_query(data)) <= MAX_QUERY_BYTES)
+
+
+def mask(body: bytes, shot: Shot) -> bytes:
+    """The body, of whose extras those are hidden that are secret by their name; the data's members are shown."""
+    extra, given = _extra_of(shot), _members(shot.event.data)
+    if EXTRA.of(shot.options) == "flat":
+        return mask_members(body, extra.keys() - given.keys())
+    if not extra or "webhook_extra" in given:
+        return body
+    told = msgspec.json.encode(extra)  # the last member, as ``encode`` wrote it
+    return body.removesuffix(told + b"}") + mask_members(told) + b"}" if body.endswith(told + b"}") else body
 
 
 def _scalar(raw: bytes) -> str:
@@ -144,6 +174,9 @@ DIALECT = Dialect(
     method=method,
     extras=True,
     target_url=target_url,
+    expresses_data=expresses_data,
+    wants=f"with GET, data as a query may have {MAX_QUERY_BYTES} bytes",
+    mask=mask,
     check_secret=check_secret,
     key_form="none; text or whsec_ if you sign yourself",
     options=(EXTRA, METHOD, WEBHOOK_EXTRA, SIGNATURE),

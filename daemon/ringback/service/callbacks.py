@@ -96,7 +96,8 @@ class Callbacks:
         word = self._names.own(dialect.name, event.type)
         if not dialect.expresses(word):
             return _invalid("dialect", f"{dialect.name} can't express the type {event.type}")
-        if dialect.expresses_data and not dialect.expresses_data(word, event.data, {}):
+        asked = {"method": callback.method} if callback.method else {}
+        if dialect.expresses_data and not dialect.expresses_data(word, event.data, asked):
             return _invalid("dialect", f"{dialect.name} can't express this event: {dialect.wants}")
         if callback.method and dialect.method(Shot(event, word, method=callback.method)) != callback.method:
             return _invalid("method", f"{callback.method} is nothing {dialect.name} can do")

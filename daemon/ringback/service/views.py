@@ -14,11 +14,11 @@ import msgspec
 
 from ringback.core.endpoint_state import delivers
 from ringback.core.headers import is_secret_header
+from ringback.core.masks import MASKED, mask_query
 from ringback.core.model import AttemptInfo, DeliveryState, Endpoint
 from ringback.dialects import Dialect, Shot
 from ringback.service.rendering import digest_of, render
 
-MASKED = "…"
 PENDING, IN_FLIGHT, HELD, CANCELLED = "pending", "in_flight", "held", "cancelled"
 STATUSES = (PENDING, IN_FLIGHT, HELD, "succeeded", "dead", "expired", CANCELLED)
 
@@ -53,14 +53,15 @@ def request_shown(
     """
     try:
         made = render(dialect, endpoint, shot, info.signed_at_ms, divert_to, encoded)
-        body = dialect.mask(made.body)
+        body = dialect.mask(made.encoded, shot)
+        url = dialect.target_url(divert_to or endpoint.url, shot, body)
     except Exception:  # noqa: BLE001 - the attempt met the same bug and logged it; showing must not fail over it
         return None
     return {
         "method": made.method,
-        "url": made.url,
+        "url": mask_query(url),
         "headers": masked(made.headers, dialect.secret_headers),
-        "body": body.decode(errors="backslashreplace"),
+        "body": body.decode(errors="backslashreplace") if made.body else "",
         "rebuilt": info.encoder == dialect.encoder and digest_of(made.encoded) == info.digest,
     }
 
