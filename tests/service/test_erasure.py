@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 from tests.harness.world import FakeChance, FakeClock
-from tests.store.kit import Store, accept, opened, rows
+from tests.store.kit import MASTERS, Store, accept, opened, rows
 
 from ringback.core.egress import parse_policy
 from ringback.core.model import Endpoint
@@ -20,7 +20,8 @@ from ringback.service.erasure import AGAIN_S, STEP_EVENTS, Erasure
 from ringback.service.tokens import Tokens
 from ringback.store.callbacks import CallbackLane
 from ringback.store.endpoints import insert
-from ringback.store.erase import ErasureReads
+from ringback.store.erase import ErasureReads, begin_erasure
+from ringback.store.keyring import KEYRING_NAME, Keyring
 
 
 class Made:
@@ -29,8 +30,8 @@ class Made:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.told: list[tuple[Any, ...]] = []
-        self.broken: OSError | None = None
         self.free = True
+        self.ring = Keyring(store.database.directory / KEYRING_NAME, MASTERS, lambda: 1)
         self.bodies = Bodies(store.queue)
         clock, policy = FakeClock(), parse_policy(False, [], [])
         self.endpoints = Endpoints(
@@ -47,8 +48,6 @@ class Made:
             dispatch=self,
             clock=clock,
             wipe=self.wipe,
-            destroy=self.destroy,
-            remember=self.remember,
         )
 
     def withhold(self, event: int, lane: int) -> None:
@@ -64,15 +63,6 @@ class Made:
         self.told.append(("wipe",))
         return self.free
 
-    async def destroy(self, tenant: str) -> None:
-        left = rows(self.store.database.path, "SELECT count(*) FROM event WHERE length(digest) > 0")[0][0]
-        self.told.append(("destroy", tenant, left, rows(self.store.database.path, "SELECT done FROM erasure")))
-        if self.broken is not None:
-            raise self.broken
-
-    async def remember(self, tenant: str, event_id: str) -> None:
-        self.told.append(("remember", tenant, event_id))
-
     async def run(self) -> int:
         """Turn until nothing is left to do; how many turns that took."""
         turns = 0
@@ -84,11 +74,15 @@ class Made:
 @asynccontextmanager
 async def made(folder: Path) -> AsyncIterator[Made]:
     """On a directory."""
-    async with opened(folder / "s") as store:
-        yield Made(store)
+    async with opened(folder / "s", masters=MASTERS) as store:
+        it = Made(store)
+        try:
+            yield it
+        finally:
+            it.ring.close()
 
 
-async def test_an_event_is_withheld_while_it_is_erased_and_remembered_before_the_answer(tmp_path: Path) -> None:
+async def test_an_event_is_withheld_while_it_is_erased_and_remembered(tmp_path: Path) -> None:
     """All its lanes are; its body can't be sent any more; the log is emptied behind it, again if somebody is there."""
     async with made(tmp_path) as it:
         one = await it.store.run(accept("e1", 7, 8))
@@ -96,8 +90,8 @@ async def test_an_event_is_withheld_while_it_is_erased_and_remembered_before_the
         assert isinstance(await it.erasure.event("acme", "e1"), int)
         assert it.told == [
             ("withhold", one.seq, 7), ("withhold", one.seq, 8), ("give_back", one.seq, 7), ("give_back", one.seq, 8),
-            ("remember", "acme", "e1"),
         ]  # fmt: skip
+        assert it.ring.erased(("", ""), 9) == [("acme", "e1")]
         assert it.bodies.take(one.seq) is None
         assert it.bodies.is_erased(one.seq)
         it.told.clear()
@@ -109,18 +103,18 @@ async def test_an_event_is_withheld_while_it_is_erased_and_remembered_before_the
         assert it.told == [("wipe",), ("wipe",)]
 
 
-async def test_asked_again_it_is_remembered_again(tmp_path: Path) -> None:
-    """What broke off between the commit and the answer is made good by asking again."""
+async def test_asked_again_it_was_erased_the_first_time(tmp_path: Path) -> None:
+    """Nothing is done twice; what never was is named."""
     async with made(tmp_path) as it:
         await it.store.run(accept("e1", 7))
         first = await it.erasure.event("acme", "e1")
         it.told.clear()
         assert await it.erasure.event("acme", "e1") == first
-        assert it.told == [("remember", "acme", "e1")]
+        assert it.told == []
         assert isinstance(await it.erasure.event("acme", "e2"), Refusal)
 
 
-async def test_keys_are_destroyed_after_the_begin_and_before_the_first_step(tmp_path: Path) -> None:
+async def test_a_tenants_keys_are_destroyed_before_the_answer_and_its_events_behind_it(tmp_path: Path) -> None:
     """Its endpoints and callbacks' lanes are told; then the events go in steps; other tenants are not touched."""
     async with made(tmp_path) as it:
         endpoint = await it.store.run(insert(Endpoint(0, "x", "acme", "https://a.example.com/", "standard", 1, 1)))
@@ -132,7 +126,9 @@ async def test_keys_are_destroyed_after_the_begin_and_before_the_first_step(tmp_
         await it.store.all(*[accept(f"e{n}", 7) for n in range(many)])
         asked = await it.erasure.tenant("acme")
         assert (asked.events, asked.endpoints) == (many, 1)
-        assert it.told == [("changed", endpoint.lane), ("changed", 500), ("destroy", "acme", many, [(-1,)])]
+        assert it.told == [("changed", endpoint.lane), ("changed", 500)]
+        assert it.ring.states([1, 2]) == {1: ("acme", True)}
+        assert rows(it.store.database.path, "SELECT count(*) FROM event WHERE length(digest) > 0") == [(many,)]
         assert it.endpoints.count("acme") == 0
         assert list(it.callbacks.lanes) == [501]
         assert await it.erasure.is_gone("acme", "e1", 1)
@@ -144,36 +140,22 @@ async def test_keys_are_destroyed_after_the_begin_and_before_the_first_step(tmp_
         assert (view.events, view.erasing, view.left) == (many, False, 0)
 
 
-async def test_a_key_that_cannot_be_destroyed_holds_the_steps(tmp_path: Path) -> None:
-    """It is said, and tried again; until then no event is touched, so that nothing looks done that isn't."""
-    async with made(tmp_path) as it:
-        await it.store.run(accept("e1", 7))
-        it.broken = OSError("no room")
-        with structlog.testing.capture_logs() as lines:
-            assert (await it.erasure.tenant("acme")).events == 1
-            assert await it.erasure.turn(1) == 0.0
-        assert [line["event"] for line in lines] == ["tenant.erasing", *["erasure.postponed"] * 2]
-        assert (await it.erasure.look("acme")).left == 1
-        it.broken = None
-        await it.run()
-        assert (await it.erasure.look("acme")).left == 0
-
-
 async def test_a_start_takes_up_what_was_left(tmp_path: Path) -> None:
-    """Keys that were not destroyed yet are before anything else, those that were are not touched again."""
+    """Whether its keys were destroyed already or not; what was written since under a new key stays."""
     async with made(tmp_path) as it:
         for tenant in ("acme", "beta"):
             await it.store.run(accept("e1", 7, tenant=tenant))
-        it.broken = OSError("no room")
-        await it.erasure.tenant("acme")
-        it.broken = None
+        await it.store.run(begin_erasure("acme", 1))
         await it.erasure.tenant("beta")
+        await it.store.run(accept("e2", 7, tenant="beta"))
     async with made(tmp_path) as it:
         await it.erasure.resume()
-        assert [told[:2] for told in it.told] == [("destroy", "acme")]
         await it.run()
         assert it.told[-1] == ("wipe",)
-        assert rows(it.store.database.path, "SELECT count(*) FROM event WHERE length(digest) > 0") == [(0,)]
+        assert rows(it.store.database.path, "SELECT id FROM event WHERE length(digest) > 0") == [("e2",)]
+        (kept,) = await it.store.queue.load([3])
+        assert (kept.event.data, kept.corrupt) == (accept("e2").event.data, False)
+        assert rows(it.store.database.path, "SELECT tenant FROM sealed_key") == [("beta",)]
 
 
 async def test_asked_again_in_the_middle_it_takes_what_came_since(tmp_path: Path) -> None:

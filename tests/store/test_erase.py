@@ -154,7 +154,7 @@ async def test_nothing_of_an_erased_tenant_is_left_in_the_files(store):
     other = await store.run(accept("e1", 300, tenant="beta", data=b'{"kept":1}'))
     begun = await store.run(erase.begin_erasure("acme", LATER_MS))
     assert (begun.events, begun.endpoints) == (30, 1)
-    await store.run(erase.keys_are_gone("acme"))
+    await store.run(erase.destroy_keys("acme"))
     assert await erased(store) == (30, 90)
     assert await store.run(erase.erase_next("acme", 7, LATER_MS)) == erase.Step(0, 0, more=False)
     assert erase.wipe_log(store.database)
@@ -173,7 +173,7 @@ async def test_what_comes_after_the_asking_stays(store):
     await store.run(endpoints.insert(endpoint("a")))
     old = await planted(store, "e1")
     await store.run(erase.begin_erasure("acme", LATER_MS))
-    await store.run(erase.keys_are_gone("acme"))
+    await store.run(erase.destroy_keys("acme"))
     new = await planted(store, "e2")
     again = await store.run(endpoints.insert(msgspec.structs.replace(endpoint("a"), id="another")))
     assert not isinstance(again, endpoints.NameTaken)
@@ -201,7 +201,7 @@ async def test_a_step_is_bounded_by_the_deliveries_it_touches(store):
     for n in range(6):
         await store.run(accept(f"e{n}", *range(1, 101)))
     await store.run(erase.begin_erasure("acme", LATER_MS))
-    await store.run(erase.keys_are_gone("acme"))
+    await store.run(erase.destroy_keys("acme"))
     step = await store.run(erase.erase_next("acme", 20, LATER_MS))
     assert (step.events, step.cancelled, step.more) == (2, 200, True)
     reads = erase.ErasureReads(store.reader)
@@ -215,12 +215,12 @@ async def test_an_erasure_that_broke_off_goes_on(tmp_path):
             await planted(store, f"e{n}")
         await store.run(erase.begin_erasure("acme", LATER_MS))
         assert await erase.ErasureReads(store.reader).under_way() == [erase.UnderWay("acme", 10, locked=False)]
-        await store.run(erase.keys_are_gone("acme"))
+        await store.run(erase.destroy_keys("acme"))
         await store.run(erase.erase_next("acme", 4, LATER_MS))
     assert run_alone(tmp_path / "s", erase.erase_next("acme", 3, LATER_MS), NOW_MS).events == 3
     async with opened(tmp_path / "s") as store:
         assert await erase.ErasureReads(store.reader).under_way() == [erase.UnderWay("acme", 10, locked=True)]
-        assert await store.run(erase.keys_are_gone("acme")) == 10
+        assert await store.run(erase.destroy_keys("acme")) == 10
         assert await erased(store) == (3, 9)
         assert await erase.ErasureReads(store.reader).under_way() == []
     assert WORD.encode() not in files(tmp_path / "s")
@@ -233,29 +233,8 @@ async def test_asked_again_it_takes_what_came_since(store):
     await store.run(accept("e2", 1))
     assert (await store.run(erase.begin_erasure("acme", LATER_MS))).events == 2
     await store.run(accept("e3", 1))
-    assert await store.run(erase.keys_are_gone("acme")) == 3, "what can't be opened any more goes too"
+    assert await store.run(erase.destroy_keys("acme")) == 3, "what can't be opened any more goes too"
     assert await erased(store) == (3, 3)
-
-
-async def test_erasing_again_in_a_copy_that_nobody_uses(store):
-    """One event, one tenant, on a plain connection within the caller's transaction."""
-    for tenant in ("acme", "beta", "gamma"):
-        await planted(store, "e1", tenant=tenant)
-    db = store.database.connect()
-    try:
-        db.execute("BEGIN IMMEDIATE")
-        erase.erase_again(db, "acme", "e1", LATER_MS)
-        erase.erase_again(db, "beta", None, LATER_MS)
-        erase.erase_again(db, "nobody", None, LATER_MS)
-        erase.erase_again(db, "nobody", "e1", LATER_MS)
-        db.execute("COMMIT")
-    finally:
-        db.close()
-    left = rows(
-        store.database.path, "SELECT t.name FROM event e JOIN tenant t ON t.no = e.tenant WHERE e.digest <> x''"
-    )
-    assert left == [("gamma",)]
-    check_invariants(store.database.path)
 
 
 async def test_what_is_freed_is_zeroed_whatever_freed_it(store):

@@ -61,7 +61,7 @@ def tenant_alone(
     begun = _run(directory, erase.begin_erasure(name, now_ms), now_ms)
     if begun is None:
         raise NotFound(f"there is no tenant {name}")
-    _run(directory, erase.keys_are_gone(name), now_ms)
+    _run(directory, erase.destroy_keys(name), now_ms)
     step, done = erase.Step(0, 0, more=True), 0
     while step.more:
         step = _run(directory, erase.erase_next(name, ALONE_ROWS, now_ms, step.hour), now_ms)

@@ -12,7 +12,7 @@ Must not know: SQL, HTTP, how keys are kept.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -103,16 +103,10 @@ class _Doing:
         self.erased = 0
 
 
-async def _nothing(*_: str) -> None:
-    """Where nothing is sealed there is no key to destroy and nothing to remember."""
-
-
 class Erasure:
     """Verbs for the API, a ``turn`` for the steps. ``wipe()`` empties the database's log; False: it couldn't now.
 
-    ``destroy(tenant)`` is awaited once what a tenant's erasure goes by is on disk, before its events are touched, and
-    again if it broke off: from then on nobody can open what was sealed for the tenant. ``remember(tenant, event_id)``
-    is awaited before an event's erasure is answered, so that a backup that still has it can be rid of it.
+    A tenant's keys are destroyed once what its erasure goes by is on disk, before its events are touched.
     """
 
     def __init__(
@@ -127,8 +121,6 @@ class Erasure:
         clock: Clock,
         wipe: Callable[[], bool],
         metrics: Metrics | None = None,
-        destroy: Callable[[str], Awaitable[None]] = _nothing,
-        remember: Callable[[str, str], Awaitable[None]] = _nothing,
     ) -> None:
         self.wake = WakeUp()
         self._reads = reads
@@ -140,8 +132,6 @@ class Erasure:
         self._clock = clock
         self._wipe = wipe
         self._metrics = metrics or Metrics()
-        self._destroy = destroy
-        self._remember = remember
         self._doing: dict[str, _Doing] = {}
         self._unwiped = False
 
@@ -169,7 +159,6 @@ class Erasure:
             if done is None:
                 return _no_event(tenant, event_id)  # retention was quicker
             erased_at_ms = done.erased_at_ms
-        await self._remember(tenant, event_id)
         return erased_at_ms
 
     async def tenant(self, name: str) -> Asked | Refusal:
@@ -262,9 +251,8 @@ class Erasure:
         if doing.locked:
             return True
         try:
-            await self._destroy(tenant)
-            doing.up_to = await self._writer.run(erase.keys_are_gone(tenant))
-        except (StoreError, OSError) as problem:
+            doing.up_to = await self._writer.run(erase.destroy_keys(tenant))
+        except StoreError as problem:
             _log.warning("erasure.postponed", tenant=tenant, error=str(problem))
             return False
         doing.locked = True

@@ -27,6 +27,7 @@ def run_alone(directory: Path, task: Task[T], now_ms: int) -> T:
         raise StateUnusable(f"{directory} belongs to uid {owner}: run this command as that user")
     database = open_state(directory, now_ms)
     try:
+        database.unlock_without_master(lambda: now_ms)
         db = database.writer
         db.execute("BEGIN IMMEDIATE")
         try:

@@ -7,9 +7,9 @@ Rules:
 - Of a tenant its endpoints go in the transaction that begins it. Their rows stay, for a lane is never used twice, but
   hold nothing. Its events follow in bounded steps, up to the one that was the last at the beginning; ``erasure`` holds
   how far they have come, so that a start goes on. Hourly statistics go last.
-- What is freed is zeroed (``secure_delete``; set here for connections that aren't the store's). ``wipe_log`` empties
-  the log, which holds older pages.
-Must not know: keys, who asked, what waits in memory.
+- What is freed is zeroed (``secure_delete``, which every writing connection has); ``wipe_log`` empties the log, which
+  holds older pages. The keyring remembers what was erased: a backup that is restored is rid of it again.
+Must not know: how keys are kept, who asked, what waits in memory.
 """
 
 import contextlib
@@ -23,6 +23,7 @@ from ringback.store import codec
 from ringback.store.callbacks import ERASED_ORIGIN
 from ringback.store.database import BUSY_TIMEOUT_MS, Database
 from ringback.store.errors import InvariantError
+from ringback.store.keys import keys_of
 from ringback.store.ops import Task
 from ringback.store.reader import Fetches
 from ringback.store.rows import Statement
@@ -151,6 +152,7 @@ def erase_event(tenant: str, event_id: str, now_ms: int) -> Task[ErasedEvent | N
         if found is None:
             return None
         seq, already, opts = found
+        keys_of(db).remember_erased(tenant, event_id)
         if already:
             return ErasedEvent(seq, codec.decode_opts(opts).erased_at_ms or 0, already=True)
         return ErasedEvent(seq, now_ms, _erase(db, [seq], now_ms))
@@ -166,7 +168,6 @@ def begin_erasure(tenant: str, now_ms: int) -> Task[Begun | None]:
         if no is None:
             return None
         rows = db.execute(_ENDPOINTS, (no,)).fetchall()
-        _zero(db)
         for lane, endpoint_id, status, deleted_ms in rows:
             blank = _blank(lane, endpoint_id, tenant, status, now_ms if deleted_ms is None else deleted_ms)
             db.execute(_BLANK_ENDPOINT, (blank.deleted_at_ms, codec.encode_spec(blank), lane))
@@ -180,16 +181,20 @@ def begin_erasure(tenant: str, now_ms: int) -> Task[Begun | None]:
     return Task("begin_erasure", run, rows=256)
 
 
-def keys_are_gone(tenant: str) -> Task[int]:
-    """Nobody can open what was sealed for the tenant up to now: its events up to now go. Answers the last of them."""
+def destroy_keys(tenant: str) -> Task[int]:
+    """Nobody can open any more what is sealed for the tenant up to now, so its events up to now go.
+
+    In one step of the writer's thread, so that no row comes between under a key that is gone. Answers the last event.
+    """
 
     def run(db: sqlite3.Connection) -> int:
         no = _number(db, tenant)
         db.execute(_UNLOCK, (no,))
         found = db.execute(_STAND, (no,)).fetchone()
+        keys_of(db).destroy(tenant)
         return found[0] if found else 0
 
-    return Task("keys_are_gone", run)
+    return Task("destroy_keys", run)
 
 
 def erase_next(tenant: str, limit: int, now_ms: int, hour: int = -1) -> Task[Step]:
@@ -200,10 +205,9 @@ def erase_next(tenant: str, limit: int, now_ms: int, hour: int = -1) -> Task[Ste
         stand = db.execute(_STAND, (no,)).fetchone()
         if no is None or stand is None:
             return Step(0, 0, more=False)
-        _zero(db)
         up_to, done, _ = stand
         if done < 0:
-            raise InvariantError(f"what is sealed for tenant {tenant} can still be opened: keys_are_gone comes first")
+            raise InvariantError(f"what is sealed for tenant {tenant} can still be opened: destroy_keys comes first")
         window = db.execute(_WINDOW, (no, done, up_to, limit)).fetchall()
         if not window:
             return _erase_hours(db, no, hour)
@@ -213,22 +217,6 @@ def erase_next(tenant: str, limit: int, now_ms: int, hour: int = -1) -> Task[Ste
         return Step(len(seqs), stopped, more=True)
 
     return Task("erase_next", run, background=True, rows=limit)
-
-
-def erase_again(db: sqlite3.Connection, tenant: str, event_id: str | None, now_ms: int) -> None:
-    """Erase an event, or without an id all of a tenant, at once and within the caller's transaction.
-
-    For a database that nobody uses: of a backup that still holds what was erased after it was made.
-    """
-    if event_id is not None:
-        erase_event(tenant, event_id, now_ms).run(db)
-        return
-    if begin_erasure(tenant, now_ms).run(db) is None:
-        return
-    keys_are_gone(tenant).run(db)
-    step = Step(0, 0, more=True)
-    while step.more:
-        step = erase_next(tenant, ROWS_AN_EVENT * 256, now_ms, step.hour).run(db)
 
 
 def wipe_log(database: Database) -> bool:
@@ -318,7 +306,6 @@ def _erase(db: sqlite3.Connection, seqs: Sequence[int], now_ms: int) -> int:
     """Make tombstones of these events; answers how many deliveries were cancelled."""
     if not seqs:
         return 0
-    _zero(db)
     which = json.dumps(list(seqs))
     settled = db.execute(_SETTLE, (which,)).rowcount
     stopped = db.execute(_CANCEL, (which,)).rowcount
@@ -342,12 +329,8 @@ def _erase_hours(db: sqlite3.Connection, no: int, hour: int) -> Step:
             for statement in _LANES_HOLD_NOTHING:  # an attempt that ended late may have written some
                 db.execute(statement, (no,))
             db.execute("DELETE FROM erasure WHERE tenant = ?", (no,))
+            keys_of(db).drop_destroyed(db)
             return Step(0, 0, more=False)
         hour = following
         db.execute(_ERASE_HOUR, (hour, no))
     return Step(0, 0, more=True, hour=hour)
-
-
-def _zero(db: sqlite3.Connection) -> None:
-    """From here on what this connection frees is overwritten with zeros."""
-    db.execute("PRAGMA secure_delete = ON").fetchall()

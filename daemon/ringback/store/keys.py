@@ -150,6 +150,14 @@ class Keys:
             self._ring.rotate(tenant)
             self._forget(tenant)
 
+    def drop_destroyed(self, db: sqlite3.Connection) -> None:
+        """Rows sealed with keys that are destroyed are gone: nothing needs them any more."""
+        if self._file is None:
+            return
+        for number, (_, gone) in self._file.states(needed(db).keys).items():
+            if gone:
+                db.execute("DELETE FROM sealed_key WHERE no = ?", (number,))
+
     def remember_erased(self, tenant: str, event_id: str) -> None:
         """Note in the keyring that an event was erased: a backup that is restored is rid of it again."""
         if self._file is not None:

@@ -53,11 +53,7 @@ def seal_next(limit: int) -> Task[bool]:
     def run(db: sqlite3.Connection) -> bool:
         if not keys_of(db).sealing:
             return False
-        db.execute("PRAGMA secure_delete = ON").fetchall()
-        try:
-            return _seal_lanes(db, limit) or _seal_events(db, limit)
-        finally:
-            db.execute("PRAGMA secure_delete = OFF").fetchall()
+        return _seal_lanes(db, limit) or _seal_events(db, limit)
 
     return Task("seal_next", run, background=True, rows=limit)
 
