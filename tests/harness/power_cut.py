@@ -175,7 +175,7 @@ def cuts(given: argparse.Namespace, daemon: Daemon, receiver: Receiver, disk: Di
         print(json.dumps(result), flush=True)
     if not given.no_fsync:
         receiver.wait_for("/ok/a", ids=len(acked.keys() - late))
-        undelivered = [key for key in acked.keys() - late if key not in receiver.seen("/ok/a")]
+        undelivered = sorted(acked.keys() - late - receiver.seen("/ok/a").keys())
         print(json.dumps({"delivered": len(acked) - len(undelivered), "undelivered": undelivered}), flush=True)
 
 
