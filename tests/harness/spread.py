@@ -12,6 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 #: Files whose tests run in one process, one after the other.
 TOGETHER = (
+    "tests/test_shape.py",  # it parses the whole tree, once for each process
     "tests/whole/test_power_cut.py",  # a free loop device is looked for first and taken then
     "tests/whole/test_systemd.py",  # one booted machine serves them all
 )
