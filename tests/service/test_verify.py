@@ -289,6 +289,32 @@ async def test_while_all_is_diverted_nothing_is_challenged(case):
     assert (await case.settle()).status == "active"
 
 
+async def test_a_resting_handshake_ends_with_a_disable(case):
+    """One that was to be tried again asks no more once its endpoint is disabled; a resume begins it anew."""
+    endpoint = await case.make()
+    case.reply = lambda _: Outcome(OutcomeKind.CONNECT_FAILED, error="words", maybe_sent=False)
+    await case.settle()
+    assert len(case.challenges) == 1
+    await case.world.endpoints.disable(endpoint.lane, "gone")
+    await case.settle(3600)
+    assert len(case.challenges) == 1
+    case.reply = case.echo
+    await case.world.endpoints.resume(case.id)
+    assert (await case.settle()).status == "active"
+
+
+async def test_a_disabled_endpoint_is_challenged_by_hand_all_the_same(case):
+    """Whoever asks for it gets it, with its tries again."""
+    endpoint = await case.make()
+    await case.settle()
+    await case.world.endpoints.disable(endpoint.lane, "gone")
+    case.reply = lambda _: Outcome(OutcomeKind.CONNECT_FAILED, error="words", maybe_sent=False)
+    await case.world.verify.challenge(case.id)
+    await case.settle()
+    await case.settle(GAPS_S[0])
+    assert len(case.challenges) == 3
+
+
 async def test_a_deleted_endpoint_is_left_alone(case):
     """Its challenge's answer changes nothing and no further one is sent."""
     case.reply = lambda _: Outcome(OutcomeKind.RESET, error="x")

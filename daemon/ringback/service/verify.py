@@ -73,7 +73,8 @@ class Us(msgspec.Struct, frozen=True):
 class _Run:
     """One handshake under way. ``key``: what is being proved; another one makes this run's reports void.
 
-    ``asked_at_ms`` and ``failure`` are of the latest try, for people.
+    ``asked_at_ms`` and ``failure`` are of the latest try, for people. ``despite``: begun by hand at an endpoint that was
+    disabled already, so that it goes on to its end.
     """
 
     lane: int
@@ -81,6 +82,7 @@ class _Run:
     state: State
     asked_at_ms: int | None = None
     failure: str | None = None
+    despite: bool = False
 
 
 class Verify:
@@ -207,7 +209,8 @@ class Verify:
         endpoint, run = self._endpoints.by_lane(lane), self._runs.get(lane)
         if endpoint is None:
             return
-        if not self._may(endpoint) and (run is None or self._diverted):
+        resting = run is None or (run.state.phase is Phase.READY and not run.despite)
+        if not self._may(endpoint) and (resting or self._diverted):
             self._drop(lane)  # planned again when it may: by ``changed`` or ``fill``
             return
         if run is None:
@@ -337,7 +340,8 @@ class Verify:
             state = msgspec.structs.replace(
                 state, phase=Phase.CONSENTING, consent=proof.consent, consent_until_ms=at_ms
             )
-        self._runs[endpoint.lane] = _Run(endpoint.lane, key_of(endpoint), state)
+        despite = endpoint.status is EndpointStatus.DISABLED
+        self._runs[endpoint.lane] = _Run(endpoint.lane, key_of(endpoint), state, despite=despite)
         self._plan_at(endpoint.lane, at_ms)
 
     def _drop(self, lane: int) -> None:
