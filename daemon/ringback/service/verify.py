@@ -73,8 +73,8 @@ class Us(msgspec.Struct, frozen=True):
 class _Run:
     """One handshake under way. ``key``: what is being proved; another one makes this run's reports void.
 
-    ``asked_at_ms`` and ``failure`` are of the latest try, for people. ``despite``: begun by hand at an endpoint that was
-    disabled already, so that it goes on to its end.
+    ``asked_at_ms`` and ``failure`` are of the latest try, for people. ``despite``: begun by hand at an endpoint that
+    was disabled already, so that it goes on to its end.
     """
 
     lane: int
