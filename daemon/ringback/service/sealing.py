@@ -51,8 +51,11 @@ async def make_good(database: Database, ring: Keyring, writer: Writer, now_ms: i
     """
     for tenant in database.erased_tenants():
         await writer.run(erase.begin_erasure(tenant, now_ms))
-    if not await writer.run(restore.hold_endpoints(now_ms)):
+    taken_at_ms = await writer.run(restore.hold_endpoints(now_ms))
+    if taken_at_ms is None:
         return
+    for tenant in ring.erased_tenants(taken_at_ms):
+        await writer.run(erase.begin_erasure(tenant, now_ms))
     erased, after = 0, ("", "")
     while found := ring.erased(after, EVENTS_A_ROUND):
         done = await asyncio.gather(*[writer.run(erase.erase_event(*event, now_ms)) for event in found])

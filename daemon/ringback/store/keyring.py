@@ -43,8 +43,15 @@ _ERASED_EVENT = (
     "CREATE TABLE erased_event (tenant TEXT NOT NULL, id TEXT NOT NULL, erased_ms INTEGER NOT NULL,"
     " PRIMARY KEY (tenant, id)) WITHOUT ROWID, STRICT"
 )
+_ERASED_TENANT = (
+    "CREATE TABLE erased_tenant (tenant TEXT NOT NULL PRIMARY KEY, erased_ms INTEGER NOT NULL) WITHOUT ROWID, STRICT"
+)
 _CURRENT = "SELECT no, wrapped FROM tenant_key WHERE tenant = ? AND wrapped IS NOT NULL ORDER BY no DESC LIMIT 1"
 _MAKE = "INSERT INTO tenant_key (tenant, wrapped, created_ms) VALUES (?, x'', ?) RETURNING no"
+_FORGET = (
+    "INSERT INTO erased_tenant (tenant, erased_ms) VALUES (?, ?) ON CONFLICT (tenant) DO UPDATE"
+    " SET erased_ms = excluded.erased_ms"
+)
 _DESTROY = "UPDATE tenant_key SET wrapped = NULL, destroyed_ms = ? WHERE tenant = ? AND wrapped IS NOT NULL"
 
 
@@ -145,9 +152,18 @@ class Keyring:
         return found
 
     def destroy(self, tenant: str) -> int:
-        """Destroy all keys of a tenant; how many. What they sealed can't be read any more, wherever it lies."""
+        """Destroy all keys of a tenant; how many. What they sealed can't be read any more, wherever it lies.
+
+        That it was erased is noted, too: without encryption that alone keeps a restored backup from bringing it back.
+        """
+
+        def work() -> int:
+            now_ms = self._now_ms()
+            self._db.execute(_FORGET, (tenant, now_ms))
+            return self._db.execute(_DESTROY, (now_ms, tenant)).rowcount
+
         with self._lock:
-            return self._written(lambda: self._db.execute(_DESTROY, (self._now_ms(), tenant)).rowcount)
+            return self._written(work)
 
     # What was erased.
 
@@ -166,6 +182,14 @@ class Keyring:
                 "SELECT tenant, id FROM erased_event WHERE (tenant, id) > (?, ?) ORDER BY tenant, id LIMIT ?",
                 (*after, limit),
             ).fetchall()
+
+    def erased_tenants(self, since_ms: int) -> list[str]:
+        """Tenants that were erased then or later, wall clock."""
+        with self._lock:
+            found = self._db.execute(
+                "SELECT tenant FROM erased_tenant WHERE erased_ms >= ? ORDER BY tenant", (since_ms,)
+            )
+            return [tenant for (tenant,) in found]
 
     def copy(self) -> bytes:
         """The file's bytes as of now."""
@@ -198,7 +222,7 @@ class Keyring:
             self.rewrapped = True
 
     def _create(self) -> None:
-        for statement in (_RING, _TENANT_KEY, _BY_TENANT, _ERASED_EVENT):
+        for statement in (_RING, _TENANT_KEY, _BY_TENANT, _ERASED_EVENT, _ERASED_TENANT):
             self._db.execute(statement)
         self._db.execute("INSERT INTO ring (one, id) VALUES (1, ?)", (secrets.randbits(62) + 1,))
         self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")

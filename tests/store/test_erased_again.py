@@ -1,0 +1,132 @@
+"""What was erased stays erased when an older backup is restored."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.store.kit import MASTERS, NOW_MS, Store, accept, check_invariants, opened, rows
+
+from ringback.core.model import Endpoint
+from ringback.service.sealing import make_good
+from ringback.store import endpoints, erase, restore
+from ringback.store.backup import copy_alone
+from ringback.store.database import DATABASE_NAME
+from ringback.store.errors import KeyringLost
+from ringback.store.keyring import KEYRING_NAME, Keyring, Masters
+
+WORD = b"planted-word"
+LATER_MS = NOW_MS + 60_000
+
+
+def lose(state: Path) -> None:
+    """The database is gone; the keyring is not."""
+    for name in (DATABASE_NAME, f"{DATABASE_NAME}-wal", f"{DATABASE_NAME}-shm", "state.json"):
+        (state / name).unlink(missing_ok=True)
+
+
+async def fill(store: Store) -> None:
+    """Two tenants with an endpoint and two events each."""
+    for tenant in ("acme", "beta"):
+        one = Endpoint(0, f"id-{tenant}", tenant, "https://a.example.com/", "standard", 1, 1)
+        made = await store.run(endpoints.insert(one))
+        for event_id in ("e1", "e2"):
+            await store.run(accept(event_id, made.lane, data=b'{"x":"%b"}' % WORD, tenant=tenant))
+
+
+async def erase_some(store: Store) -> None:
+    """All of acme, and one event of beta."""
+    await store.run(erase.begin_erasure("acme", LATER_MS))
+    await store.run(erase.destroy_keys("acme"))
+    hour = -1
+    while (step := await store.run(erase.erase_next("acme", 10, LATER_MS, hour))).more:
+        hour = step.hour
+    await store.run(erase.erase_event("beta", "e1", LATER_MS))
+
+
+async def start(store: Store, masters: Masters) -> None:
+    """What a start does before it loads anything, and the steps it goes on with."""
+    with closing(Keyring(store.database.directory / KEYRING_NAME, masters, lambda: LATER_MS)) as ring:
+        await make_good(store.database, ring, store.writer, LATER_MS)
+    for found in await erase.ErasureReads(store.reader).under_way():
+        await store.run(erase.destroy_keys(found.tenant))
+        hour = -1
+        while (step := await store.run(erase.erase_next(found.tenant, 10, LATER_MS, hour))).more:
+            hour = step.hour
+
+
+@pytest.mark.parametrize("masters", [Masters(), MASTERS], ids=["plain", "sealed"])
+async def test_a_restored_backup_is_rid_of_it_at_the_next_start(tmp_path: Path, masters: Masters) -> None:
+    """A tenant with its endpoints, one event of another tenant's; all else is as it was."""
+    state = tmp_path / "state"
+    async with opened(state, masters=masters) as store:
+        await fill(store)
+    copy_alone(state, tmp_path / "backup", NOW_MS - 1)
+    async with opened(state, masters=masters) as store:
+        await erase_some(store)
+        await store.run(accept("new", 1, tenant="acme"))
+    lose(state)
+    restore.restore(tmp_path / "backup", state, LATER_MS)
+    async with opened(state, masters=masters) as store:
+        await start(store, masters)
+        assert [one.tenant for one in await store.endpoints.load_all()] == ["beta"]
+        loaded = [(s.event.tenant, s.event.id, s.event.data) for s in await store.queue.load([1, 2, 3, 4])]
+        assert loaded == [
+            ("acme", "e1", b""),
+            ("acme", "e2", b""),
+            ("beta", "e1", b""),
+            ("beta", "e2", b'{"x":"%b"}' % WORD),
+        ]
+        assert rows(store.database.path, "SELECT count(*) FROM owed") == [(1,)]
+        check_invariants(store.database.path)
+
+
+async def test_what_a_tenant_sent_after_its_erasure_is_kept_by_later_backups(tmp_path: Path) -> None:
+    """Also without encryption: only a backup from before the erasure is rid of all of it."""
+    state = tmp_path / "state"
+    async with opened(state, masters=Masters()) as store:
+        await fill(store)
+        await erase_some(store)
+        await store.run(accept("new", tenant="acme"))
+    copy_alone(state, tmp_path / "backup", LATER_MS)
+    lose(state)
+    restore.restore(tmp_path / "backup", state, LATER_MS)
+    async with opened(state, masters=Masters()) as store:
+        await start(store, Masters())
+        (kept,) = await store.queue.load([5])
+        assert (kept.event.id, kept.corrupt) == ("new", False)
+
+
+async def test_no_backup_holds_a_key(tmp_path: Path) -> None:
+    """Without the keyring a sealed backup isn't even restored; with a copy of it, it is; a foreign one is refused."""
+    state = tmp_path / "state"
+    async with opened(state, masters=MASTERS) as store:
+        await fill(store)
+        copy = store.database.directory / KEYRING_NAME
+        (tmp_path / "keys").write_bytes(copy.read_bytes())
+    copy_alone(state, tmp_path / "backup", NOW_MS)
+    with closing(sqlite3.connect(tmp_path / "backup")) as db:
+        assert {name for (name,) in db.execute("SELECT name FROM sqlite_schema")} & {"tenant_key", "ring"} == set()
+    assert WORD not in (tmp_path / "backup").read_bytes()
+    with pytest.raises(KeyringLost, match="--keys"):
+        restore.restore(tmp_path / "backup", tmp_path / "new", LATER_MS)
+    Keyring(tmp_path / "foreign", MASTERS, lambda: 1).close()
+    with pytest.raises(KeyringLost, match="another database"):
+        restore.restore(tmp_path / "backup", tmp_path / "new", LATER_MS, tmp_path / "foreign")
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"lock"}
+    restore.restore(tmp_path / "backup", tmp_path / "new", LATER_MS, tmp_path / "keys")
+    async with opened(tmp_path / "new", masters=MASTERS) as store:
+        (one, *_) = await store.queue.load([1])
+        assert WORD in one.event.data
+
+
+async def test_an_older_copy_of_the_keyring_is_refused_by_the_tenants_it_lacks(tmp_path: Path) -> None:
+    """A backup needs a copy that was made after it."""
+    state = tmp_path / "state"
+    async with opened(state, masters=MASTERS) as store:
+        await store.run(accept("e1", tenant="acme"))
+        (tmp_path / "keys").write_bytes((state / KEYRING_NAME).read_bytes())
+        await store.run(accept("e1", tenant="beta"))
+    copy_alone(state, tmp_path / "backup", NOW_MS)
+    with pytest.raises(KeyringLost, match=r"lacks the keys of 1 tenants \(beta\)"):
+        restore.restore(tmp_path / "backup", tmp_path / "new", LATER_MS, tmp_path / "keys")
