@@ -102,6 +102,28 @@ async def test_a_conflict_that_comes_in_between_is_told_with_what_was_accepted(l
     assert (reason["accepted"], [line["line"] for line in reason["lines"]]) == (2, [2])
 
 
+async def test_bad_lines_are_counted_once(life):
+    """By their code, when their file has gone to failed/: found on reading, in the table, or on the way into it."""
+    life.put("read.ndjson", b"nope\n", {}, {"type": 7})
+    life.put("known.json", {"id": "mine"})
+    await life.turn()
+    life.put("known-too.json", {"id": "mine", "data": {"n": 2}})
+    life.put("forbidden.json", {"callback": {"url": "https://10.0.0.1/"}})
+    life.put("twice.ndjson", {"id": "two", "data": {"n": 1}}, {"id": "two", "data": {"n": 2}})
+    for _ in range(3):
+        await life.turn()
+    counts = {code: count for code, count in life.intake._metrics.events_rejected.counts.items() if count}
+    assert counts == {"invalid_json": 1, "invalid_event": 1, "forbidden": 1, "conflict": 2}
+
+
+async def test_what_is_wrong_with_a_whole_file_is_no_event(life):
+    """An empty file is refused, and nothing is counted as an event."""
+    life.put("empty.json")
+    await life.turn()
+    assert life.lies("failed")
+    assert not sum(life.intake._metrics.events_rejected.counts.values())
+
+
 async def test_the_same_id_again_is_accepted(life):
     """A duplicate is no error: the file goes, nothing new is stored."""
     for name in ("a.json", "b.json"):

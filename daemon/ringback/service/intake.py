@@ -202,6 +202,10 @@ class Intake:
         self._rejected(rejection, op.peer, event)
         done(rejection)
 
+    def count_refused(self, code: str) -> None:
+        """Count an event that was refused before it got here: a line of a spool file."""
+        self._metrics.rejected(code)
+
     def _rejected(self, rejection: Rejection, peer: Peer | None, event: Event | None = None) -> None:
         """One line a refusal; a wrong producer is found by its uid and pid."""
         self._metrics.rejected(rejection.code)

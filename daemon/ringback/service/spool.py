@@ -70,11 +70,15 @@ class _Good(NamedTuple):
 
 
 class _Bad(NamedTuple):
-    """A file for ``failed/``; ``accepted`` of its lines were committed before it was known to be bad."""
+    """A file for ``failed/``; ``accepted`` of its lines were committed before it was known to be bad.
+
+    ``counted``: its bad lines were refused by the intake, which counts them.
+    """
 
     found: Found
     lines: list[BadLine]
     accepted: int = 0
+    counted: bool = False
 
 
 _Read = list[tuple[Found, Judged | Unready | None]]
@@ -221,7 +225,7 @@ class Spool:
         elif what.stuck is not None:
             self._hold(found, f"{what.stuck.code}: {what.stuck.message}")
         elif what.bad:
-            bad.append(_Bad(found, what.bad, what.accepted))
+            bad.append(_Bad(found, what.bad, what.accepted, counted=True))
         else:
             _log.debug("spool.accepted", file=shown_name(found.name), events=what.accepted, duplicates=what.duplicates)
             return True
@@ -246,6 +250,7 @@ class Spool:
                 continue
             self._held.pop(one.found.identity, None)
             if name is not None:
+                self._committing.count(one.lines if not one.counted else [])
                 _tell_failed(one, name)
 
     def _remove(self, durable: list[Found]) -> dict[Found, str]:

@@ -57,6 +57,12 @@ class SpoolCommit:
         found = ((number, self._intake.refusal(event)) for number, event in judged.events if event.callback)
         return [bad_line(number, rejection) for number, rejection in found if rejection is not None]
 
+    def count(self, lines: Sequence[BadLine]) -> None:
+        """Count lines that were refused without having been handed in; what is wrong with a whole file is no event."""
+        for line in lines:
+            if line.line is not None:
+                self._intake.count_refused(line.code)
+
     async def commit(self, files: Sequence[tuple[Peer, Judged]]) -> list[Settled]:
         """Hand the files' events in; one answer for each file, in order."""
         work = [(event, peer) for peer, judged in files for _, event in judged.events]
