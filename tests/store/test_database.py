@@ -8,6 +8,7 @@ import stat
 import pytest
 from tests.store.kit import NOW_MS, accept, opened, rows
 
+from ringback.store import database
 from ringback.store.database import migrations, open_state
 from ringback.store.errors import StateCorrupt, StateLocked, StateLost, StateNewer, StateUnusable
 
@@ -184,6 +185,30 @@ def test_a_crash_while_the_schema_is_made_leaves_nothing_half(tmp_path):
         open_state(tmp_path / "s", NOW_MS, Breaks)
     assert rows(tmp_path / "s" / "ringback.db", "SELECT count(*) FROM sqlite_schema") == [(0,)]
     _open(tmp_path / "s")
+
+
+@pytest.mark.parametrize("numbers", [[], [1, 2, 4], [2, 3], [1, 1, 2]])
+def test_an_installation_that_lacks_a_migration_is_refused(tmp_path, monkeypatch, numbers):
+    """A gap or a double would leave a schema nobody knows: refused by name, before anything is touched."""
+    _open(tmp_path / "s")
+    before = (tmp_path / "s" / "ringback.db").read_bytes()
+    monkeypatch.setattr(database, "migrations", lambda: [(number, "SELECT 1;") for number in numbers])
+    with pytest.raises(StateUnusable, match="installation"):
+        open_state(tmp_path / "s", NOW_MS)
+    assert (tmp_path / "s" / "ringback.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("version", [0, -1])
+def test_a_schema_without_a_number_is_refused(tmp_path, version):
+    """Tables of ours under a number no release ever gave: nobody can say what they are, so nothing is touched."""
+    _open(tmp_path / "s")
+    db = sqlite3.connect(tmp_path / "s" / "ringback.db")
+    db.execute(f"PRAGMA user_version = {version}")
+    db.close()
+    before = (tmp_path / "s" / "ringback.db").read_bytes()
+    with pytest.raises(StateUnusable, match=f"schema number {version}"):
+        open_state(tmp_path / "s", NOW_MS)
+    assert (tmp_path / "s" / "ringback.db").read_bytes() == before
 
 
 def test_migrations_are_numbered_without_gaps():

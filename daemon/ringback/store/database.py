@@ -251,7 +251,7 @@ def migrations() -> list[tuple[int, str]]:
 def migrate_copy(path: Path) -> sqlite3.Connection:
     """Open a sound copy that nobody uses yet and bring it to this release's schema.
 
-    Raises StateNewer, or sqlite3.Error.
+    Raises StateNewer, StateUnusable, or sqlite3.Error.
     """
     db = sqlite3.connect(path, isolation_level=None)
     try:
@@ -272,8 +272,14 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:
+    numbers = [number for number, _ in migrations()]
+    if not numbers or numbers != list(range(1, len(numbers) + 1)):
+        raise StateUnusable(f"this installation's migrations are {numbers}, not 1 and on: install it again")
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
-    newest = migrations()[-1][0]
+    tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if version < 0 or (tables and not version):
+        raise StateUnusable(f"{path} has tables under schema number {version}, which no release made: restore a backup")
+    newest = numbers[-1]
     if version > newest:
         raise StateNewer(f"{path} has schema {version}, this release knows {newest}: install the newer release again")
     return version
