@@ -1,13 +1,14 @@
 """Faults: after the n-th statement, for every n; a full disk; a failed fsync; a poisoned batch; another writer."""
 
 import asyncio
+import contextlib
 import shutil
 import sqlite3
 from functools import partial
 
 import pytest
 from tests.store.faulty import FaultyConnection, UnsyncedConnection, full_error, io_error
-from tests.store.kit import NOW_MS, accept, attempt, check_invariants, opened, rows
+from tests.store.kit import MASTERS, NOW_MS, accept, attempt, check_invariants, opened, rows
 
 from ringback.core.lifecycle import interrupted, reopened, retry_at, succeeded
 from ringback.store import faults
@@ -15,6 +16,7 @@ from ringback.store.database import open_state
 from ringback.store.engine import KEPT, Engine
 from ringback.store.errors import StoreError
 from ringback.store.faults import Consequence
+from ringback.store.keyring import Masters
 from ringback.store.ops import UNKNOWN_OUTCOME, Accepted, Failed, Finish, Task
 from ringback.store.queue import Ask
 from ringback.store.statedir import Ballast
@@ -36,9 +38,17 @@ def _script():
     yield [Finish(1, 1, succeeded(), attempt()), Finish(2, 1, succeeded(), attempt()), accept("last", 1, 2)]
 
 
-def _statements(directory) -> int:
-    """How many statements the script takes."""
+def _open(directory, masters: Masters | None):
+    """A database whose statements can fail, sealed if there is a master key."""
     database = open_state(directory, NOW_MS, UnsyncedConnection)
+    if masters is not None:
+        database.unlock(masters, lambda: NOW_MS)
+    return database
+
+
+def _statements(directory, masters: Masters | None) -> int:
+    """How many statements the script takes."""
+    database = _open(directory, masters)
     database.writer.arm(10**9)
     engine = Engine(database.writer, 0)
     for batch in _script():
@@ -58,22 +68,25 @@ KINDS = {
 }
 
 
+@pytest.mark.parametrize("masters", [None, MASTERS], ids=["plain", "sealed"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_fault_at_every_statement_breaks_no_promise(tmp_path, kind):
+def test_a_fault_at_every_statement_breaks_no_promise(tmp_path, kind, masters):
     """Whatever statement fails and however: what was acknowledged is there after a reopening, all of it or nothing."""
     make, how = KINDS[kind]
-    open_state(tmp_path / "empty", NOW_MS).close()
-    total = _statements(tmp_path / "count")
+    with contextlib.closing(_open(tmp_path / "empty", masters)) as database:
+        if masters is not None:
+            database.keys._ring.make(["acme"])  # each life has only to note it: no sync of the keyring
+    total = _statements(tmp_path / "count", masters)
     assert total > 30
     for n in range(1, total + 1):
         directory = tmp_path / str(n)
         shutil.copytree(tmp_path / "empty", directory)
-        database = open_state(directory, NOW_MS, UnsyncedConnection)
+        database = _open(directory, masters)
         database.writer.arm(n, make, **how)
         engine = Engine(database.writer, 0)
         acknowledged, refused = _play(engine)
         database.close()
-        _check(directory, engine, acknowledged, refused)
+        _check(directory, masters, engine, acknowledged, refused)
         shutil.rmtree(directory)
 
 
@@ -89,7 +102,7 @@ def _play(engine: Engine):
     return acknowledged, refused
 
 
-def _check(directory, engine: Engine, acknowledged, refused) -> None:
+def _check(directory, masters: Masters | None, engine: Engine, acknowledged, refused) -> None:
     path = directory / "ringback.db"
     check_invariants(path)
     stored = dict(
@@ -101,7 +114,7 @@ def _check(directory, engine: Engine, acknowledged, refused) -> None:
         if code != "unknown_outcome" and name not in acknowledged:
             assert name not in stored, f"{name} was refused as {code} and is there"
     assert ("unknown_outcome" in refused.values()) <= (engine.broken is not None)
-    with_reopened = open_state(directory, NOW_MS, UnsyncedConnection)
+    with_reopened = _open(directory, masters)
     again = Engine(with_reopened.writer, with_reopened.high_seq)
     assert all(isinstance(answer, Accepted) for answer in again.commit([accept("after", 1)]))
     with_reopened.close()
