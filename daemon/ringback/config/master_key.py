@@ -80,7 +80,7 @@ def _read(path: Path) -> bytes:
             raw = stream.read(MAX_FILE_BYTES + 1)
     except OSError as problem:
         raise _Unusable(f"{path} can't be read: {problem.strerror}") from None
-    key = _decode(raw)
+    key = _decode(raw) if len(raw) <= MAX_FILE_BYTES else None
     if key is None:
         raise _Unusable(
             f"{path} holds no key: it must be {KEY_BYTES} random bytes, as they are or in hex or base64"

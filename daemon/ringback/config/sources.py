@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from ringback.config.declarations import Declaration, read_declarations
 from ringback.config.master_key import MasterKeys, read_master_keys
-from ringback.config.settings import Delivery, Egress, Encryption, EndpointDefaults, Ingest, Settings
+from ringback.config.settings import Delivery, Egress, EndpointDefaults, Ingest, Settings
 from ringback.config.words import TOML, words
 
 ETC_FILE = "/etc/ringback/ringback.toml"
@@ -230,8 +230,7 @@ def load_all(path: str | None, env: Mapping[str, str], euid: int) -> Loaded:
     file = find_file(path, env)
     settings, problems, merged = _load(file, env, euid)
     declarations, more = read_declarations(file, merged, env)
-    files = settings.encryption if settings is not None else Encryption()
-    masters, unread = read_master_keys(files.key_file, files.old_key_file, env)
+    masters, unread = read_master_keys(*_key_files(merged), env)
     problems += more + unread
     if problems or settings is None:
         lost = any(key == file for key, _ in problems)
@@ -251,6 +250,14 @@ def _for_judging(merged: Toml, *, unread: bool) -> Settings:
     with contextlib.suppress(ValidationError):
         egress = egress if unread else Egress.model_validate(merged.get("egress", {}))
     return Settings.model_construct(egress=egress, endpoint_defaults=defaults)
+
+
+def _key_files(merged: Toml) -> tuple[str, str]:
+    """The files of the master keys; none if what stands there is a problem of its own."""
+    key, old = (_at(merged, f"encryption.{name}") or "" for name in ("key_file", "old_key_file"))
+    if isinstance(key, str) and isinstance(old, str) and all(path == "" or path.startswith("/") for path in (key, old)):
+        return key, old
+    return "", ""
 
 
 def _load(file: str | None, env: Mapping[str, str], euid: int) -> tuple[Settings | None, list[Problem], Toml]:
