@@ -64,6 +64,9 @@ MAX_EVENT_BYTES = 65_536
 _encode_info = msgspec.msgpack.Encoder().encode
 
 
+UNSEALED = Masters()
+
+
 class Flights:
     """What the API knows of the dispatcher."""
 
@@ -104,8 +107,9 @@ US = Us("us.example.com", "https://us.example.com")
 class Parts:
     """A context manager; every method may be called from the test's own thread."""
 
-    def __init__(self, folder: Path, *, divert_to: str = "") -> None:
+    def __init__(self, folder: Path, *, divert_to: str = "", masters: Masters = UNSEALED) -> None:
         self.folder = folder
+        self.masters = masters
         self.control = str(folder / "control.sock")
         self.events_path = str(folder / "events.sock")
         self.flights = Flights()
@@ -135,7 +139,7 @@ class Parts:
         clock, chance = SystemClock(), SystemChance()
         database = open_state(self.folder / "state", clock.now_ms())
         self._stack.callback(database.close)
-        ring = database.unlock(Masters(), clock.now_ms)
+        ring = database.unlock(self.masters, clock.now_ms)
         self.writer = Writer(database, clock, on_fatal=lambda reason: None)
         await self.writer.start()
         self._stack.push_async_callback(self.writer.stop)

@@ -138,7 +138,7 @@ def test_real_answers_are_as_described(parts: Parts, things: dict[str, str], rou
     """Every member that is answered is described with its type; what is described is there. Problems too."""
     kind = route.path.split("/")[3] if route.path.startswith("/api/v1/") else ""
     kind = "deliveries" if kind == "why" else kind
-    path = route.path.replace("{id}", things.get(kind, "")).replace("{name}", "acme")
+    path = route.path.replace("{id}", things.get(kind, "")).replace("{name}", "default")
     if route.path.endswith("/cancel"):
         parts.event()
         path = f"/api/v1/deliveries/{parts.call('GET', '/api/v1/deliveries')[1]['data'][0]['id']}/cancel"

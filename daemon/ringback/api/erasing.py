@@ -1,4 +1,4 @@
-"""The calls that erase: one event, or all that a tenant has; and how far that has come.
+"""The calls that erase: one event, or all that a tenant has; how far that has come; a new key for a tenant.
 
 Rules: an event is erased for its own tenant and the operator, a tenant for the operator alone. Asked twice is once.
 Must not know: what erasing does.
@@ -39,10 +39,22 @@ async def tenant(request: web.Request) -> web.Response:
     return answer({"tenant": name, "events": asked.events, "endpoints": asked.endpoints, "erasing": True}, 202)
 
 
+async def rotate_key(request: web.Request) -> web.Response:
+    """200 once what the tenant sends is sealed with a new data key."""
+    query(request, {})
+    await no_body(request)
+    name = request.match_info["name"]
+    refusal = await deps_of(request).sealing.rotate(name)
+    return await _shown(request, name) if refusal is None else refused(refusal)
+
+
 async def show_tenant(request: web.Request) -> web.Response:
     """How much there is of it, and of its erasure."""
     query(request, {})
-    name = request.match_info["name"]
+    return await _shown(request, request.match_info["name"])
+
+
+async def _shown(request: web.Request, name: str) -> web.Response:
     found = await deps_of(request).erasure.look(name)
     if isinstance(found, Refusal):
         return refused(found)

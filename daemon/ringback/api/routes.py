@@ -226,6 +226,14 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "POST",
+        "/api/v1/tenants/{name}/rotate-key",
+        erasing.rotate_key,
+        Rule.OPERATOR,
+        "Seal what the tenant sends from now on with a new data key",
+        gives="Tenant",
+    ),
+    Route(
+        "POST",
         "/api/v1/tokens",
         tokens.create,
         Rule.CONTROL,

@@ -1,4 +1,4 @@
-"""``ringback tenant``: how much there is of a tenant, and how it is erased.
+"""``ringback tenant``: how much there is of a tenant, how it is erased, a new key for it.
 
 Must not know: what erasing does.
 """
@@ -21,7 +21,7 @@ LOOK_EVERY_S = 0.2
 
 @click.group(cls=Group)
 def tenant() -> None:
-    """Look at a tenant, erase it."""
+    """Look at a tenant, erase it, give it a new key."""
 
 
 @tenant.command()
@@ -84,6 +84,22 @@ def erase(
         print_json(done)
         return
     click.echo(f"tenant {name} is erased: {done['endpoints']} endpoints, {done['events']} events")
+
+
+@tenant.command("rotate-key")
+@click.argument("name")
+@where
+def rotate_key(name: str, config_path: str | None, socket_path: str | None) -> None:
+    """Seal what a tenant sends from now on with a new data key. What is sealed already stays readable.
+
+    Only with encryption at rest. A new copy of the keyring is due then: ringback db backup-keys.
+
+    \b
+    Example:
+      ringback tenant rotate-key acme
+    """  # noqa: D301 - \b is click's mark for lines to keep as they are
+    api(config_path, socket_path).post(f"{PATH}/{segment(name)}/rotate-key")
+    click.echo(f"tenant {name} has a new data key; make a new copy of the keyring: ringback db backup-keys FILE")
 
 
 def _wait(daemon: Api, name: str, left: Callable[[int], None]) -> None:
