@@ -155,8 +155,8 @@ async def test_a_backup_of_an_older_release_is_brought_to_this_one(backup: Path,
         db.executescript(
             "DROP TABLE restored_lane; DROP TABLE erasure; DROP TABLE sealed_key;"
             " ALTER TABLE response_body DROP COLUMN key_no;"
-            " DELETE FROM meta WHERE name IN ('backup_ms', 'restored_ms', 'hold_callbacks', 'ring', 'seal_from', 'seal_to',"
-            " 'seal_lane', 'seal_lanes', 'hold_endpoints'); PRAGMA user_version = 4"
+            " DELETE FROM meta WHERE name IN ('backup_ms', 'restored_ms', 'hold_callbacks', 'ring', 'seal_from',"
+            " 'seal_to', 'seal_lane', 'seal_lanes', 'hold_endpoints'); PRAGMA user_version = 4"
         )
     done = restore.restore(backup, tmp_path / "new", LATER_MS)
     assert (done.taken_at_ms, done.paused) == (0, 2)
