@@ -26,8 +26,9 @@ class FixedClock(SystemClock):
 
 
 @pytest.fixture
-def logged(tmp_path):
-    """Run something with the log configured; return what was written."""
+def logged(tmp_path, monkeypatch):
+    """Run something with the log configured; return what was written. What it lost is forgotten with the test."""
+    monkeypatch.setattr(log_module, "_output", log_module._Output())
     root, handlers = logging.getLogger(), logging.getLogger().handlers[:]
     level, shown = root.level, warnings.showwarning
 
