@@ -26,9 +26,9 @@ class FixedClock(SystemClock):
 
 
 @pytest.fixture
-def logged(tmp_path, monkeypatch):
+def logged(tmp_path):
     """Run something with the log configured; return what was written. What it lost is forgotten with the test."""
-    monkeypatch.setattr(log_module, "_output", log_module._Output())
+    output, as_it_was = log_module._output, vars(log_module._output).copy()
     root, handlers = logging.getLogger(), logging.getLogger().handlers[:]
     level, shown = root.level, warnings.showwarning
 
@@ -42,6 +42,8 @@ def logged(tmp_path, monkeypatch):
         return text.decode() if fmt == "console" else [orjson.loads(line) for line in text.splitlines()]
 
     yield run
+    vars(output).clear()
+    vars(output).update(as_it_was)
     logging.captureWarnings(capture=False)
     warnings.showwarning = shown
     root.handlers[:], root.level = handlers, level
