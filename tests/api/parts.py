@@ -20,7 +20,7 @@ from ringback.api.access import Door
 from ringback.api.app import serve
 from ringback.api.deps import Deps
 from ringback.api.guard import Guard
-from ringback.assembly_erasing import erasing
+from ringback.assembly.erasing import erasing
 from ringback.core.egress import judge_address, parse_policy
 from ringback.core.events import EventLimits
 from ringback.core.lifecycle import succeeded
