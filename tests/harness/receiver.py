@@ -9,6 +9,7 @@ shares no code with the daemon. The first path segment says how to answer; a fre
     /status/CODE/…   that status                     /gone/…           410
     /hang/…          no answer until ``/_release``   /close/…          closes without an answer
     /gate/…          200, or what ``/_gate`` set     /retry-after/S/…  503 with Retry-After once per id, then 200
+    /mirror/CODE/…   that status, the body backwards
 
 Control: ``/_stats``, ``/_seen?path``, ``/_arrivals``, ``/_reset``, ``/_release``, ``/_gate?status``; answers are JSON.
 It is lean (one parse of the head, no task per request) so that a benchmark measures the daemon, not this.
@@ -185,6 +186,7 @@ class Connection(asyncio.Protocol):
         self.busy = False
         self.timer: asyncio.TimerHandle | None = None
         self.waiting: PathLog | None = None
+        self.body = b""  # of the delivery that waits
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
@@ -259,6 +261,7 @@ class Connection(asyncio.Protocol):
         behaviour = BEHAVIOURS.get(kind)
         self.busy = True
         self.waiting = log
+        self.body = body
         if behaviour is None:
             self.answer(response(404, b"no such behaviour"), log)
         else:
@@ -300,6 +303,10 @@ def _gate(on: Connection, log: PathLog, _seen: Seen, _rest: list[str]) -> None:
     on.answer(response(on.receiver.gate), log)
 
 
+def _mirror(on: Connection, log: PathLog, _seen: Seen, rest: list[str]) -> None:
+    on.answer(response(int(rest[0]), on.body[::-1]), log)
+
+
 def _retry_after(on: Connection, log: PathLog, seen: Seen, rest: list[str]) -> None:
     later = response(503, b"later", b"Retry-After: %b\r\n" % rest[0].encode())
     on.answer(OK if seen.count > 1 else later, log)
@@ -315,6 +322,7 @@ BEHAVIOURS: dict[str, Callable[[Connection, PathLog, Seen, list[str]], None]] = 
     "close": _close,
     "gate": _gate,
     "retry-after": _retry_after,
+    "mirror": _mirror,
 }
 
 

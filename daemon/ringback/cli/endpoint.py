@@ -12,6 +12,7 @@ from ringback.cli.client import Api, segment
 from ringback.cli.context import Group, api, json_option, print_json, where
 from ringback.cli.endpoint_verbs import ping, rotate_secret, stats, test
 from ringback.cli.lists import endpoint_id, fetch, limit_option
+from ringback.core.masks import mask_query
 
 PATH = "/api/v1/endpoints"
 
@@ -135,7 +136,9 @@ def list_(
         return
     from ringback.cli.tables import WIDE, Column, print_table  # noqa: PLC0415 - rich is slow to import
 
-    rows = [[e["id"], e["status"], e["name"], e["tenant"], e["url"], e["events"] or "all"] for e in page["data"]]
+    rows = [
+        [e["id"], e["status"], e["name"], e["tenant"], mask_query(e["url"]), e["events"] or "all"] for e in page["data"]
+    ]
     columns = (
         *map(Column, ("ID", "STATUS")),
         *(Column(name, "elastic") for name in ("NAME", "TENANT", "URL")),
