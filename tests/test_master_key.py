@@ -135,7 +135,7 @@ def test_the_settings_bring_the_key(tmp_path):
     key = held(tmp_path / "k", FORMS["base64"])
     config = tmp_path / "ringback.toml"
     config.write_text(f'[encryption]\nkey_file = "{key}"\n')
-    home = {"HOME": str(tmp_path)}
+    home = {"HOME": "/home/a"}  # not below tmp_path, which may be too long for a socket
     assert load_all(str(config), home, 1000).masters == MasterKeys(RAW)
     by_variable = {**home, "RINGBACK_ENCRYPTION__KEY_FILE": key}
     assert load_all("/dev/null", by_variable, 1000).masters.key == RAW
