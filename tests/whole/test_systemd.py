@@ -1,5 +1,6 @@
 """The unit under a real systemd: readiness, reload, restarts under load, watchdog, credentials, sandbox, peers."""
 
+import base64
 import json
 import os
 import re
@@ -28,6 +29,7 @@ DROP_IN = f"""
 [Service]
 WatchdogSec={WATCHDOG_S}
 LoadCredential=crm-secret:{CREDENTIALS}/crm-secret
+LoadCredential=master-key:{CREDENTIALS}/master-key
 """
 DECLARED = f"""
 [[endpoint]]
@@ -64,6 +66,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     configure(made)
     (made.etc / "endpoints.d" / "crm.toml").write_text(DECLARED)
     (made.credentials / "crm-secret").write_text(SECRET + "\n")
+    (made.credentials / "master-key").write_text(base64.b64encode(os.urandom(32)).decode() + "\n")
     service = (made.units / "ringback.service").read_text()
     (made.units / "ringback.service.d").mkdir()
     (made.units / "ringback.service.d" / "test.conf").write_text(DROP_IN)
@@ -125,6 +128,24 @@ def test_a_declared_endpoint_has_the_secret_of_a_credential(running: Machine) ->
     """What LoadCredential hands over, and nobody else can read, is the endpoint's secret."""
     (endpoint,) = running.api("/api/v1/endpoints?name=crm&reveal=true")["data"]
     assert (endpoint["secret"], endpoint["declared"], endpoint["status"]) == (SECRET, True, "active")
+
+
+def test_the_master_key_of_a_credential_encrypts_what_is_stored(running: Machine) -> None:
+    """The sandboxed daemon makes its keyring, seals what it accepts, and says so; files are its own alone."""
+    running.exec(*emit(event_type="sealed.in.the.sandbox"))
+    assert running.log("encryption.on")
+    assert not running.log("encryption.key_exposed")
+    status = running.api("/api/v1/status")["encryption"]
+    assert status["on"] is True
+    assert re.search(r"encryption +on\b", running.exec(f"{PREFIX}/bin/ringback", "status"))
+    count = (
+        "import sqlite3\n"
+        "db = sqlite3.connect('file:/var/lib/ringback/ringback.db?mode=ro', uri=True)\n"
+        "print(*db.execute('SELECT min(key_no), count(*) > 0 FROM payload').fetchone())\n"
+    )
+    assert running.exec(PYTHON, "-c", count).split() == ["1", "1"]
+    stat = running.exec("stat", "-c", "%a %U:%G", "/var/lib/ringback/keyring.db", "/var/lib/ringback/ringback.db")
+    assert stat.splitlines() == ["600 ringback:ringback"] * 2
 
 
 def test_reload_takes_what_is_good_and_refuses_what_is_not(running: Machine) -> None:
