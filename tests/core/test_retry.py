@@ -131,6 +131,14 @@ def test_a_millionth_attempt_doesnt_overflow():
     assert next_due_ms(endless, 10**6, NOW_MS, 0.5, None) == NOW_MS + 60_000
 
 
+def test_a_first_gap_next_to_nothing_doesnt_overflow():
+    """A gap whose power alone is no float grows as any other, and is asked for and clamped alike."""
+    tiny = RetryPolicy(delays_s=None, initial_s=1e-309, factor=8.0, max_s=100.0, attempts=344, jitter=0.0)
+    gap_ms = largest_gap_ms(tiny)
+    assert abs(gap_ms - 1000 * 10 ** (342 * math.log10(8) - 309)) < 1
+    assert next_due_ms(tiny, 343, NOW_MS, 0.5, None) == NOW_MS + gap_ms
+
+
 def test_clamp_pulls_back_a_due_time_from_a_wrong_clock():
     """A row written while the clock was a year ahead is due after the largest jittered gap at the latest."""
     jittered = RetryPolicy(delays_s=(10.0, 100.0), jitter=0.5)

@@ -18,6 +18,8 @@ MIN_FACTOR = 1.0
 MAX_FACTOR = 10.0
 MAX_RETRY_AFTER_CHARS = 64  #: the longest HTTP date has 33 characters
 
+_MAX_GROWTH = 700.0  #: a power whose logarithm is larger may not be a float any more
+
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _TIME = r"(?P<h>\d\d):(?P<m>\d\d):(?P<s>\d\d)"
 _HTTP_DATES = (
@@ -102,10 +104,11 @@ def _exponential_s(policy: RetryPolicy, exponent: int) -> float:
     """``min(max_s, initial_s * factor ** exponent)``, compared as logarithms first: the power alone would overflow."""
     if policy.initial_s <= 0 or policy.factor <= 1:
         return min(policy.initial_s, policy.max_s)
-    if policy.initial_s >= policy.max_s or exponent * math.log(policy.factor) >= math.log(
-        policy.max_s / policy.initial_s
-    ):
+    growth = exponent * math.log(policy.factor)
+    if policy.initial_s >= policy.max_s or growth >= math.log(policy.max_s / policy.initial_s):
         return policy.max_s
+    if growth > _MAX_GROWTH:  # only a first gap that is next to nothing gets here
+        return min(policy.max_s, math.exp(growth + math.log(policy.initial_s)))
     return min(policy.max_s, policy.initial_s * policy.factor**exponent)
 
 
