@@ -18,6 +18,7 @@ from rich.console import Console
 
 from ringback import dialects
 from ringback.cli.demo import leash, play
+from ringback.cli.demo import stage as stage_module
 from ringback.cli.demo.account import print_summary
 from ringback.cli.demo.jobs import digest_of, make_jobs
 from ringback.cli.demo.ledger import Ledger
@@ -342,11 +343,21 @@ def test_the_demo_loses_nothing():
     assert set(account["dialects"]) == set(dialects.names())
     assert all(tally["verified"] == tally["requests"] >= 10 for tally in account["dialects"].values())
     assert account["challenges"] >= 1
+    assert account["searched"] > 10
+    assert account["readable"] == 0
     assert "pending → challenged" in err
     assert "challenged → active" in err
     assert "kill -9" in err
     assert "back after" in err
     assert not folder_of(err).exists()
+
+
+@pytest.mark.whole
+def test_without_a_master_key_the_demo_says_what_can_be_read(monkeypatch, capsys):
+    """The look over the files can fail: in the clear it finds secrets and phrases, and the demo ends with exit 1."""
+    monkeypatch.setattr(stage_module, "CONFIG", stage_module.CONFIG.replace("key_file =", 'old_key_file = "" #'))
+    assert play.run(60, keep=False, as_json=False) == 1
+    assert "can be read in the files" in capsys.readouterr().out
 
 
 def folder_of(story):

@@ -83,6 +83,12 @@ def _lines(summary: Summary) -> list[tuple[str, int, str, str]]:
         ),
         ("lost", summary.lost, "bold red" if summary.lost else good, "acknowledged, yet neither arrived nor on record"),
         (
+            "readable",
+            summary.readable,
+            "bold red" if summary.readable else good,
+            f"of {summary.searched} secrets and phrases of transcripts, searched in database, keyring and log",
+        ),
+        (
             "signatures",
             summary.signatures_verified,
             good,

@@ -31,6 +31,8 @@ _SPOKEN = (
     ("es-ES", "La reunión empieza a las nueve; por favor, traiga el informe del trimestre."),
     ("ja-JP", "本日はお電話ありがとうございます。ご用件をお伺いします。"),
 )
+#: Phrases that the events hold: who can read one of them where it shouldn't stand has read a transcript.
+PHRASES = tuple(text for _, text in _SPOKEN)
 _FAILURES = (
     ("audio_unreadable", "The file holds no audio track."),
     ("language_not_supported", "No model for the language that was asked for."),

@@ -27,6 +27,8 @@ class Ledger:
     lanes: list[Lane] = field(default_factory=list)
     accepted: dict[str, int] = field(default_factory=dict)
     resent: int = 0
+    searched: int = 0
+    readable: set[str] = field(default_factory=set)
     duplicates: int = 0
     refused: list[str] = field(default_factory=list)
     altered: int = 0
@@ -92,6 +94,11 @@ class Ledger:
         self._known = {(names[row.endpoint_id], row.event_id): row for row in known if row.endpoint_id in names}
         self._statuses = statuses
 
+    def peeked(self, searched: int, found: set[str]) -> None:
+        """So many secrets and phrases were searched for in the files; these could be read there."""
+        self.searched = searched
+        self.readable |= found
+
     def status(self, lane: Lane) -> str:
         """The endpoint's status, as the daemon said last."""
         return self._statuses.get(lane.endpoint_id, "")
@@ -156,6 +163,8 @@ class Ledger:
             challenges=self.challenges,
             dialects=self._tallies,
             seconds=round(seconds, 1),
+            searched=self.searched,
+            readable=len(self.readable),
         )
         counts.problems.extend(self._problems(counts))
         return counts
@@ -178,6 +187,7 @@ class Ledger:
         )
         checks = (
             (counts.lost, "{} acknowledged deliveries are lost"),
+            (counts.readable, "{} secrets or phrases of transcripts can be read in the files"),
             (counts.signatures_failed, "{} requests had a signature that didn't hold"),
             (counts.altered, "{} bodies are not what was emitted"),
             (counts.events - counts.accepted, "{} events were not accepted"),

@@ -10,18 +10,20 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from ringback.cli.client import Api, CommandError
 from ringback.cli.demo import leash, receiver
 from ringback.cli.demo.cast import AZURE, Role
+from ringback.cli.demo.peek import readable
 from ringback.cli.demo.values import Known, Lane
 from ringback.cli.lists import fetch
 from ringback.kit.clock import Clock
@@ -45,6 +47,8 @@ path = "{folder}/events.sock"
 socket = "{folder}/control.sock"
 [egress]
 allow_networks = ["127.0.0.0/8"]
+[encryption]
+key_file = "{folder}/master.key"
 [log]
 format = "json"
 """
@@ -63,6 +67,9 @@ class Stage:
         self.folder = Path(tempfile.mkdtemp(prefix="ringback-demo-", dir=base))
         self.config = self.folder / "ringback.toml"
         self.config.write_text(CONFIG.format(folder=self.folder))
+        key = self.folder / "master.key"
+        key.touch(mode=0o600)
+        key.write_text(secrets.token_hex(32))
         self.events_socket = str(self.folder / "events.sock")
         self.api = Api(str(self.folder / "control.sock"))
         self._daemon: asyncio.subprocess.Process | None = None
@@ -193,6 +200,12 @@ class Stage:
             await asyncio.wait([self._listening])
         if not keep:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def readable(self, words: Collection[str]) -> set[str]:
+        """Those of the words that somebody who has the state directory and the log could read there."""
+        found = await asyncio.to_thread(readable, self.folder / "state", words)
+        logged = (self.folder / "daemon.log").read_text(errors="replace")
+        return found | {word for word in words if word and word in logged}
 
     def _tail(self, name: str) -> str:
         """The end of a log, set off from the sentence before it."""

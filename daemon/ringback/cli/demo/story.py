@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ringback.cli.client import CommandError
 from ringback.cli.demo.cast import make_cast
-from ringback.cli.demo.jobs import make_jobs
+from ringback.cli.demo.jobs import PHRASES, make_jobs
 from ringback.cli.demo.ledger import Ledger
 from ringback.cli.demo.producer import Producer
 from ringback.cli.demo.stage import DemoError, Stage
@@ -63,6 +63,7 @@ class Story:
         self._ledger = Ledger.of(jobs)
         self._producer = Producer(stage.events_socket, jobs, GAP_S, self._ledger, clock)
         self._count = count
+        self._confidential = list(PHRASES)  # and the endpoints' secrets, once there are any
         self._started = clock.monotonic()
 
     async def play(self) -> Summary:
@@ -76,6 +77,7 @@ class Story:
                 code = await self._stage.stop_daemon()
                 if code:
                     raise DemoError(f"the daemon should have stopped with exit 0, not {code}")
+                await self._peek()
         except TimeoutError:
             self._screen.say(f"the deadline of {deadline_s:.0f} s is over", "red")
         return self._ledger.summary(self._clock.monotonic() - self._started)
@@ -91,6 +93,8 @@ class Story:
             lane, secret = await stage.add_endpoint(role)
             self._ledger.lanes.append(lane)  # before the receiver can tell of it
             await stage.tell_receiver(role, secret)
+            if secret:
+                self._confidential.append(secret)
         dialects = len({role.dialect for role in roles})
         screen.say(f"ready: {len(roles)} endpoints in {dialects} dialects; {self._count} events go in over the socket")
 
@@ -103,6 +107,10 @@ class Story:
         if told["challenge"] == "received":
             held = "the signature over its token held" if told["signature"] == "ok" else told["signature"]
             self._screen.say(f"{told['endpoint']}: pending → challenged; {held}, what it is owed waits", "cyan")
+
+    async def _peek(self) -> None:
+        """Try to read in the files what must not be read there."""
+        self._ledger.peeked(len(self._confidential), await self._stage.readable(self._confidential))
 
     async def _deliver(self) -> None:
         """Emit, kill and restart at once with watching, until all is settled."""
@@ -158,6 +166,7 @@ class Story:
         )
         ledger.cut_off()
         screen.draw(ledger, "down")
+        await self._peek()
         await self._clock.sleep(ABSENCE_S)
         screen.say("starting it again on what is on disk", "bold")
         began = self._clock.monotonic()

@@ -62,7 +62,8 @@ class Tally:
 class Summary:
     """How it went. ``problems`` is empty if the promises held; ``lost`` and the rest count deliveries.
 
-    ``dialects``: what the receiver verified of each; ``challenges``: those of handshakes.
+    ``dialects``: what the receiver verified of each; ``challenges``: those of handshakes. ``readable``: of the
+    ``searched`` secrets and phrases those that stand in a file or in the log.
     """
 
     events: int
@@ -81,4 +82,6 @@ class Summary:
     challenges: int
     dialects: dict[str, Tally]
     seconds: float
+    searched: int = 0
+    readable: int = 0
     problems: list[str] = field(default_factory=list)
