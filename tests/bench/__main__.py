@@ -57,6 +57,10 @@ ROWS = (
     Row("  accepted meanwhile", "closed_1", "accepted_per_s", "events/s", ratio=True),
     Row("  resident memory", "closed_1", "rss_mib", "MiB"),
     Row("deliveries, fan-out 10, closed loop", "closed_10", "per_s", "deliveries/s", ratio=True),
+    Row("sealed: deliveries, fan-out 1, closed loop", "sealed", "per_s", "deliveries/s", ratio=True),
+    Row("  of the same in the clear, in turns", "sealed", "of_plain", ""),
+    Row("  processor time a delivery", "sealed", "cpu_us", "µs"),
+    Row("  the same in the clear", "sealed", "plain_cpu_us", "µs"),
     Row("past saturation: offered, open loop", "overload", "offered_per_s", "events/s", ratio=True),
     Row("  accepted", "overload", "accepted_per_s", "events/s", ratio=True),
     Row("  deliveries during the offer", "overload", "during_per_s", "deliveries/s", ratio=True),
@@ -65,6 +69,8 @@ ROWS = (
     Row("commit, loop saturated, p50", "commits", "p50_ms", "ms"),
     Row("commit, loop saturated, p99", "commits", "p99_ms", "ms"),
     Row("  accepted and finished meanwhile", "commits", "deliveries_per_s", "deliveries/s", ratio=True),
+    Row("sealed: commit, loop saturated, p50", "commits_sealed", "p50_ms", "ms"),
+    Row("  accepted and finished meanwhile", "commits_sealed", "deliveries_per_s", "deliveries/s", ratio=True),
     Row("500/s: sent to arrival, p50", "latency", "p50_ms", "ms"),
     Row("500/s: sent to arrival, p99", "latency", "p99_ms", "ms"),
     Row("500/s: accepted to arrival, p50", "latency", "accept_p50_ms", "ms"),
@@ -98,6 +104,7 @@ def one_round(size: Size, only: set[str]) -> dict[str, Values]:
         yardsticks = [measures.bare(receiver, size.bare)]
         measure("closed_1", lambda: measures.closed(receiver, size.closed, 1))
         measure("closed_10", lambda: measures.closed(receiver, size.fan_out_events, 10))
+        measure("sealed", lambda: measures.sealed(receiver, size.closed // 2))
         yardsticks.append(measures.bare(receiver, size.bare))
         taken = found.get("closed_1", {"per_s": 3000.0})["per_s"]
         measure("overload", lambda: measures.overload(receiver, taken, size.overload_s))
@@ -106,6 +113,7 @@ def one_round(size: Size, only: set[str]) -> dict[str, Values]:
         found["bare"] = {"per_s": statistics.median(values["per_s"] for values in yardsticks)}
         print(f"  bare: {[round(values['per_s']) for values in yardsticks]}", file=sys.stderr)
         measure("commits", lambda: measures.commits(size.commit_s))
+        measure("commits_sealed", lambda: measures.commits(size.commit_s, sealed=True))
         measure("latency", lambda: measures.latency(receiver, size.latency_s))
         measure("isolation", lambda: measures.isolation(receiver, size.latency_s))
         measure("large", lambda: measures.large(receiver, size.endpoints, size.history, size.large, size.latency_s))

@@ -1,7 +1,8 @@
 """The store alone: ``python -m tests.bench.bench_store [--quick]``. Two noisy cores: ratios count.
 
-Rows: deliveries a second (accept + finish of each) at fan-out 1 and 10, with the loop idle and saturated; the latency
-of a batch of one; a refill from a lane that owes a million; how long the log gets.
+Rows: deliveries a second (accept + finish of each) at fan-out 1 and 10, with the loop idle and saturated; the same
+sealed, as a ratio to the clear in turns; the latency of a batch of one; a refill from a lane that owes a million; how
+long the log gets.
 """
 
 import argparse
@@ -23,12 +24,14 @@ from ringback.core.model import AttemptRecord, Event, Peer
 from ringback.kit.clock import SystemClock
 from ringback.store.checkpoint import WAL_LIMIT_BYTES
 from ringback.store.database import open_state
+from ringback.store.keyring import Masters
 from ringback.store.ops import AcceptEvent, Finish
 from ringback.store.queue import Ask, QueueReads
 from ringback.store.reader import Reader
 from ringback.store.writer import Writer
 
 NOW_MS = 1_800_000_000_000
+SEALED = Masters(os.urandom(32))
 LANES = 10_000
 DATA = b'{"text":"' + os.urandom(507).hex().encode() + b'"}'
 DIGEST = hashlib.sha256(DATA).digest()
@@ -40,9 +43,11 @@ RECORD = AttemptRecord(NOW_MS, 5, "delivered", 200, None, INFO)
 class Bench:
     """One store in a directory of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, masters: Masters | None = None) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="rb-bench-"))
         self.database = open_state(self.directory / "state", NOW_MS)
+        if masters is not None:
+            self.database.unlock(masters, lambda: NOW_MS)
         self.commits: list[float] = []
         self.rows: list[int] = []
         self.wal_max = 0
@@ -134,9 +139,26 @@ async def throughput(events: int, fan_out: int, window: int, *, saturated: bool)
         )
 
 
-async def single(count: int) -> None:
+async def sealed_beside_plain(events: int, fan_out: int) -> None:
+    """What encryption costs the store: in turns, so that both see the same machine; processor time is the steadier."""
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    costs: dict[bool, list[float]] = {False: [], True: []}
+    for sealed in (False, True) * 3:
+        async with Bench(SEALED if sealed else None) as bench:
+            began = time.process_time()
+            rates[sealed].append(await bench.pump(events, fan_out, 512 * fan_out))
+            costs[sealed].append((time.process_time() - began) / events * 1e6)
+    rate, cost = ({kind: statistics.median(of) for kind, of in found.items()} for found in (rates, costs))
+    print(
+        f"fan-out {fan_out:3} sealed {rate[True]:9.0f} dlv/s, {rate[True] / rate[False]:.2f} of the clear;"
+        f" {cost[True]:.0f} µs of processor an event, in the clear {cost[False]:.0f} µs",
+        flush=True,
+    )
+
+
+async def single(count: int, masters: Masters | None = None) -> None:
     """One event at a time: what a lone producer waits."""
-    async with Bench() as bench:
+    async with Bench(masters) as bench:
         times = []
         for number in range(count):
             event = Event(f"e{number}", "acme", "a.b", DATA, NOW_MS, DIGEST)
@@ -145,7 +167,8 @@ async def single(count: int) -> None:
             times.append(time.perf_counter() - began)
             await bench.writer.run(Finish(1, accepted.seq, _SUCCEEDED, RECORD))
         times.sort()
-        print(f"batch of one: p50 {1000 * statistics.median(times):.2f} p99 {1000 * times[int(count * 0.99)]:.2f} ms")
+        p50, p99 = 1000 * statistics.median(times), 1000 * times[int(count * 0.99)]
+        print(f"batch of one{', sealed' if masters else ''}: p50 {p50:.2f} p99 {p99:.2f} ms")
 
 
 async def deep_lane(count: int) -> None:
@@ -192,9 +215,12 @@ async def main(*, quick: bool) -> None:
     """The table."""
     scale = 5 if quick else 1
     await single(2000 // scale)
+    await single(2000 // scale, SEALED)
     for saturated in (False, True):
         for fan_out, window in ((1, 128), (1, 512), (1, 2048), (10, 1280), (10, 5120)):
             await throughput(50_000 // scale // (fan_out // 2 or 1), fan_out, window, saturated=saturated)
+    for fan_out in (1, 10):
+        await sealed_beside_plain(20_000 // scale // (fan_out // 2 or 1), fan_out)
     await deep_lane(1_000_000 // scale)
     await many_lanes()
     print(f"(the log is cut at {WAL_LIMIT_BYTES // 2**20} MiB)")

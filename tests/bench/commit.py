@@ -1,13 +1,14 @@
 """Commit times while the event loop is saturated: the writer's thread has to get the interpreter's lock from it.
 
-``python -m tests.bench.commit [--seconds S] [--idle]`` prints JSON. An idle loop hides what this shows: with the
-default switch interval one transaction took seconds (docs/adr).
+``python -m tests.bench.commit [--seconds S] [--idle] [--sealed]`` prints JSON. An idle loop hides what this shows:
+with the default switch interval one transaction took seconds (docs/adr).
 """
 
 import argparse
 import asyncio
 import hashlib
 import json
+import os
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ from ringback.kit.clock import SystemClock
 from ringback.runtime import SWITCH_INTERVAL_S
 from ringback.store import endpoints
 from ringback.store.database import open_state
+from ringback.store.keyring import Masters
 from ringback.store.ops import Accepted, AcceptEvent, Finish
 from ringback.store.worker import CommitStats
 from ringback.store.writer import Writer
@@ -74,11 +76,13 @@ async def saturate(until: float) -> None:
         await asyncio.sleep(0)
 
 
-async def run(folder: Path, seconds: float, *, idle: bool) -> dict[str, float]:
+async def run(folder: Path, seconds: float, *, idle: bool, sealed: bool) -> dict[str, float]:
     """Commit times in milliseconds, deliveries a second."""
     commits: list[CommitStats] = []
     fatal: list[str] = []
     database = open_state(folder / "state", time.time_ns() // 1_000_000)
+    if sealed:
+        database.unlock(Masters(os.urandom(32)), SystemClock().now_ms)
     writer = Writer(database, SystemClock(), on_fatal=fatal.append, on_commit=commits.append)
     await writer.start()
     made = await writer.run(endpoints.insert(Endpoint(0, "x", "default", "http://127.0.0.1/", "standard", 0, 0)))
@@ -107,10 +111,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="commit times under a busy loop")
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--idle", action="store_true")
+    parser.add_argument("--sealed", action="store_true", help="with encryption at rest")
     given = parser.parse_args()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with tempfile.TemporaryDirectory(prefix="rb-") as folder:
-        print(json.dumps(uvloop.run(run(Path(folder), given.seconds, idle=given.idle))))
+        print(json.dumps(uvloop.run(run(Path(folder), given.seconds, idle=given.idle, sealed=given.sealed))))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 import contextlib
 import json
+import os
 import socket
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -79,22 +82,45 @@ def accept_only(receiver: Receiver, count: int) -> Values:
         return {"per_s": count / (done["end_ns"] - done["start_ns"]) * 1e9, "ack_p99_ms": done["ack_p99_ms"]}
 
 
-def closed(receiver: Receiver, count: int, fan_out: int) -> Values:
+def closed(receiver: Receiver, count: int, fan_out: int, settings: dict[str, dict[str, Any]] | None = None) -> Values:
     """Deliveries a second from the first event sent to the last result on disk; the producer waits for answers."""
-    with running(receiver) as daemon:
+    with running(receiver, settings) as daemon:
         for n in range(fan_out):
             daemon.endpoint(receiver.url(f"/ok/{n}"), concurrency=max(8, CONCURRENCY // fan_out))
         warmed(daemon, receiver)
+        cpu_s = daemon.cpu_s()
         done = load(daemon, count)
         end_ns = drained(daemon)
+        cpu_s = daemon.cpu_s() - cpu_s
         stats = receiver.stats()
         assert stats["requests"] == count * fan_out, "every delivery once"
         assert stats["bad"] == 0
         return {
             "per_s": count * fan_out / (end_ns - done["start_ns"]) * 1e9,
             "accepted_per_s": count / (done["end_ns"] - done["start_ns"]) * 1e9,
+            "cpu_us": cpu_s / (count * fan_out) * 1e6,
             "rss_mib": daemon.rss_bytes() / 2**20,
         }
+
+
+def sealed(receiver: Receiver, count: int) -> Values:
+    """The closed loop with encryption at rest and without, in turns, so that both see the same machine."""
+    with tempfile.NamedTemporaryFile(prefix="rb-key-") as key:
+        key.write(os.urandom(32).hex().encode())
+        key.flush()
+        settings = {"encryption": {"key_file": key.name}}
+        rounds = [[closed(receiver, count, 1, given) for given in (settings, None)] for _ in range(2)]
+    with_key, plain = (
+        {name: statistics.mean(values[name] for values in found) for name in ("per_s", "cpu_us")}
+        for found in zip(*rounds, strict=True)
+    )
+    return {
+        "per_s": with_key["per_s"],
+        "of_plain": with_key["per_s"] / plain["per_s"],
+        "cpu_us": with_key["cpu_us"],
+        "plain_cpu_us": plain["cpu_us"],
+        "cpu_of_plain": with_key["cpu_us"] / plain["cpu_us"],
+    }
 
 
 def overload(receiver: Receiver, taken_per_s: float, seconds: float) -> Values:
@@ -207,9 +233,9 @@ def isolation(receiver: Receiver, seconds: float) -> Values:
     }
 
 
-def commits(seconds: float) -> Values:
+def commits(seconds: float, *, sealed: bool = False) -> Values:
     """Commit times with the loop saturated."""
-    return json.loads(python("tests.bench.commit", f"--seconds={seconds}"))
+    return json.loads(python("tests.bench.commit", f"--seconds={seconds}", *["--sealed"] * sealed))
 
 
 def machine() -> str:
