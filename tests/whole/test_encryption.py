@@ -306,3 +306,33 @@ def test_a_payload_that_was_changed_is_never_sent(daemon: Daemon, receiver: Rece
         (attempt,) = daemon.wait_status(event_id, "dead")["attempts"]
         assert attempt["outcome"] == "data_corrupt"
     assert set(receiver.seen("/ok/a")) == {"e3"}
+
+
+def test_a_backup_comes_back_with_the_keyring_and_without_what_was_erased(
+    daemon: Daemon, receiver: Receiver, tmp_path: Path
+) -> None:
+    """Alone it is refused; with a copy of the keyring it is read, held, then delivered, but for the erased tenant's."""
+    keyed(daemon).start()
+    for tenant in ("default", "gone"):
+        made = daemon.endpoint(receiver.url(f"/ok/{tenant}"), name=tenant, tenant=tenant)
+        daemon.api("POST", f"/api/v1/endpoints/{made['id']}/pause")
+        daemon.emit(id=f"e-{tenant}", tenant=tenant, data={"of": f"planted-{tenant}"})
+    ringback(daemon, "db", "backup", str(tmp_path / "backup"))
+    ringback(daemon, "tenant", "rotate-key", "default")
+    ringback(daemon, "tenant", "erase", "gone", "--yes")
+    ringback(daemon, "db", "backup-keys", str(tmp_path / "keys"))
+    assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o600
+    daemon.kill()
+    with Daemon() as other:
+        keyed(other)
+        assert "--keys" in ringback(other, "db", "restore", str(tmp_path / "backup"), code=1)
+        ringback(other, "db", "restore", str(tmp_path / "backup"), "--keys", str(tmp_path / "keys"))
+        other.start()
+        assert other.get("/api/v1/events/e-default")["data"] == {"of": "planted-default"}
+        wait_until(lambda: not other.deliveries(tenant="gone", status="held"), 20, other.tail)
+        status, shown = other.api("GET", "/api/v1/events/e-gone?tenant=gone")
+        assert (status, shown.get("data")) == (200, None)
+        assert other.emit(id="e-gone", tenant="gone", data={"x": 1})["duplicate"]
+        ringback(other, "endpoint", "resume", "default")
+        other.wait_status("e-default", "succeeded")
+    assert set(receiver.stats()["paths"]) == {"/ok/default"}
