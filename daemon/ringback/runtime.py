@@ -53,6 +53,8 @@ EX_CONFIG = 78
 STOP_MARGIN_S = 30.0
 #: A commit slower than this is worth a line.
 SLOW_COMMIT_S = 1.0
+#: What the writer says when it takes events again.
+RECOVERED = "store.recovered"
 #: Connections may take this long of the grace to get the answers to what was read from them.
 ANSWER_GRACE_S = 5.0
 
@@ -129,7 +131,7 @@ class _Daemon:
             database,
             clock,
             on_fatal=self._on_fatal,
-            on_trouble=lambda name, message: _log.error(name, error=message),
+            on_trouble=_on_trouble,
             on_commit=self._on_commit,
         )
         try:
@@ -261,6 +263,14 @@ class _Daemon:
         _log.critical("store.unknown_outcome", error=reason)
         self._exit = 1
         self._signals.ask()
+
+
+def _on_trouble(name: str, message: str) -> None:
+    """What the writer has to say; all of it is trouble but the end of it."""
+    if name == RECOVERED:
+        _log.info(name, message=message)
+    else:
+        _log.error(name, error=message)
 
 
 def _make_folder(path: str) -> None:

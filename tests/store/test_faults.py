@@ -19,7 +19,6 @@ from ringback.store.faults import Consequence
 from ringback.store.keyring import Masters
 from ringback.store.ops import UNKNOWN_OUTCOME, Accepted, Failed, Finish, Task
 from ringback.store.queue import Ask
-from ringback.store.statedir import Ballast
 
 SYNC_FAILED = partial(io_error, sqlite3.SQLITE_IOERR_FSYNC)
 
@@ -179,100 +178,6 @@ async def test_a_bug_of_the_writer_hangs_nobody(tmp_path):
         (later,) = await asyncio.wait_for(store.all(accept("c", 1)), 10)
         assert later.code == "unknown_outcome"
         assert "IndexError" in store.fatal[0]
-
-
-class Disk(Ballast):
-    """A ballast on a disk whose free space the test decides."""
-
-    free = True
-
-    def room(self) -> bool:
-        """As the test says."""
-        return self.free
-
-
-async def _fill(store) -> int:
-    """Accept until the page limit refuses; how many were taken."""
-    for number in range(10_000):
-        (answer,) = await store.all(accept(f"fill{number}", 1, data=b"x" * 4000))
-        if isinstance(answer, Failed):
-            assert answer.code == "storage_full"
-            return number
-    raise AssertionError("the limit never came")
-
-
-@pytest.mark.parametrize("ballast", [True, False])
-async def test_a_full_disk_refuses_events_keeps_results_and_recovers(tmp_path, ballast):
-    """Events are refused at once; results wait and are applied when there is room; no restart is needed."""
-    async with opened(tmp_path / "s", FaultyConnection) as store:
-        disk = store.database.ballast = Disk(tmp_path, 4096)
-        disk.free = ballast
-        assert disk.hold() is ballast
-        disk.free = False
-        writer = store.database.writer
-        writer.execute("PRAGMA max_page_count = 120")
-        assert await _fill(store) > 10
-        assert (store.writer.full, disk.held) == (True, False)
-        writer.arm(1, full_error, only="BEGIN", times=10**9, rolls_back=True)
-        result = asyncio.ensure_future(store.run(Finish(1, 1, succeeded(), attempt())))
-        task = asyncio.ensure_future(store.run(Task("t", lambda _: 42)))
-        (refused,) = await store.all(accept("no", 1))
-        assert refused.code == "storage_full"
-        assert not result.done()
-        assert not task.done()
-        assert store.writer.backlog_rows == 2
-        writer.arm(0)
-        writer.execute("PRAGMA max_page_count = 1000000")
-        disk.free = True
-        assert isinstance(await store.run(accept("yes", 1)), Accepted)
-        assert await asyncio.wait_for(asyncio.gather(result, task), 10) == [True, 42]
-        await store.run(Task("t", lambda _: 1))
-        assert not store.writer.full
-        assert store.troubles == ["store.full", "store.recovered"]
-        assert store.writer.backlog_rows == 0
-        assert disk.held is ballast, "the ballast is laid down again"
-    check_invariants(tmp_path / "s" / "ringback.db")
-
-
-async def test_the_ballast_makes_room_for_results(tmp_path):
-    """What frees space needs space first: the ballast is let go, results go on at once, events don't use it up."""
-    async with opened(tmp_path / "s", FaultyConnection) as store:
-        disk = store.database.ballast = Disk(tmp_path, 4096)
-        await store.run(accept("a", 1, 2))
-        assert disk.hold()
-        disk.free = False
-        store.database.writer.arm(1, full_error, only="BEGIN", rolls_back=True)
-        assert await asyncio.wait_for(store.run(Finish(1, 1, succeeded(), attempt())), 10) is True
-        assert not (tmp_path / "ballast").exists()
-        (refused,) = await store.all(accept("b", 1))
-        assert refused.code == "storage_full"
-        assert await asyncio.wait_for(store.run(Finish(2, 1, succeeded(), attempt())), 10) is True
-        disk.free = True
-        while isinstance((await store.all(accept("b", 1)))[0], Failed):
-            pass
-        assert (disk.held, store.writer.full) == (True, False)
-
-
-def test_a_ballast_of_an_earlier_process_is_known(tmp_path):
-    """What a former process laid down can be let go by this one, even on a full disk."""
-    assert Disk(tmp_path, 4096).hold()
-    again = Disk(tmp_path, 4096)
-    again.free = False
-    assert (again.held, again.release(), again.release()) == (True, True, False)
-
-
-async def test_what_is_kept_at_the_end_is_answered(tmp_path):
-    """Stopping with a full disk tries once more, then says what wasn't stored."""
-    async with opened(tmp_path / "s", FaultyConnection) as store:
-        await store.run(accept("a", 1))
-        store.database.writer.arm(1, full_error, only="BEGIN", times=10**9, rolls_back=True)
-        result = store.all(Finish(1, 1, succeeded(), attempt()))
-        waiting = asyncio.ensure_future(result)
-        await asyncio.sleep(0)
-        await store.writer.stop()
-        (answer,) = await asyncio.wait_for(waiting, 10)
-        assert answer.code == "storage_full"
-    check_invariants(tmp_path / "s" / "ringback.db")
 
 
 def test_a_full_disk_keeps_results_and_refuses_events(engine):

@@ -35,7 +35,7 @@ class Checkpointer:
         self._on_fatal = on_fatal
         self._on_trouble = on_trouble
         self._high_seq = 0
-        self._marked = database.high_seq
+        self._marked = database.marked_seq
         self._wake = threading.Event()
         self._stopping = False
         self._turn = threading.Lock()  # one checkpoint at a time

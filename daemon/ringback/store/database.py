@@ -11,12 +11,15 @@ import sqlite3
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
+from ringback.store import faults
 from ringback.store.errors import (
     KeyringLost,
     StateCorrupt,
     StateError,
+    StateFull,
     StateLocked,
     StateLost,
     StateNewer,
@@ -52,20 +55,23 @@ WAL_KEEP_BYTES = 64 * 1024 * 1024
 _PRIMARY = 0xFF
 _MIGRATION_SUFFIX = ".sql"
 
+T = TypeVar("T")
+
 
 class Database:
     """An opened state directory. Owns the lock and the writer's connection until ``close``."""
 
-    def __init__(self, directory: Path, lock: Lock, db: sqlite3.Connection, mark: Mark) -> None:
+    def __init__(self, directory: Path, lock: Lock, db: sqlite3.Connection, mark: Mark, ballast: Ballast) -> None:
         self.directory = directory
         self.path = directory / DATABASE_NAME
         self.writer = db
-        self.ballast = Ballast(directory)
+        self.ballast = ballast
         self._ring: Keyring | None = None
         self._take(without_master(db))
         self._lock = lock
         self._marker = Marker(directory)
         self._created_at_ms = mark.created_at_ms
+        self.marked_seq = mark.high_seq  #: what the marker says
         self._files = [(path, found) for path in (self.path, self.wal_path) if (found := _identity(path)) is not None]
         stored = db.execute(
             "SELECT max(coalesce((SELECT max(seq) FROM event), 0), (SELECT value FROM meta WHERE name = 'seq'))"
@@ -85,10 +91,14 @@ class Database:
             MasterKeyWrong: the master key doesn't fit.
             KeyringLost: keys that rows are sealed with are not there.
             StateCorrupt: the keyring is damaged.
+            StateFull: the disk is full.
+            StateUnusable: the keyring can't be opened.
         """
+        path = self.directory / KEYRING_NAME
         try:
             ring = self._open_ring(masters, now_ms)
-            self._take(attach(self.writer, ring, self.directory / KEYRING_NAME))
+            keys = with_room(self.ballast, path, lambda: attach(self.writer, ring, path))
+            self._take(keys)
         except BaseException:
             self.close()
             raise
@@ -106,8 +116,8 @@ class Database:
         path = self.directory / KEYRING_NAME
         if not path.exists() and needed(self.writer).ring:
             raise KeyringLost(f"the database is encrypted and {path} is not there: put it, or its newest copy, back")
-        self._ring = Keyring(path, masters, now_ms)
-        return self._ring
+        self._ring = ring = with_room(self.ballast, path, lambda: Keyring(path, masters, now_ms))
+        return ring
 
     def _take(self, keys: Keys) -> None:
         self.keys = keys
@@ -128,6 +138,7 @@ class Database:
     def mark(self, high_seq: int) -> None:
         """Note in the marker how far the database has come. Raises OSError if it can't be written."""
         self._marker.write(Mark(self._created_at_ms, high_seq))
+        self.marked_seq = high_seq
 
     def connect(self) -> sqlite3.Connection:
         """A second connection that may write; for checkpoints."""
@@ -154,6 +165,7 @@ def open_state(directory: Path, now_ms: int, factory: type[sqlite3.Connection] =
         StateLost: a marker says there was a database, but there is none.
         StateCorrupt: the file is damaged or not ours.
         StateNewer: a newer release wrote it.
+        StateFull: the disk is full. If a ballast lies there, it is let go first.
         StateUnusable: the directory or SQLite can't do what is needed.
     """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
@@ -171,24 +183,50 @@ def open_state(directory: Path, now_ms: int, factory: type[sqlite3.Connection] =
 
 
 def _open_locked(directory: Path, lock: Lock, now_ms: int, factory: type[sqlite3.Connection]) -> Database:
-    path, marker = directory / DATABASE_NAME, Marker(directory)
-    mark = marker.read()
+    path, ballast = directory / DATABASE_NAME, Ballast(directory)
+    mark = Marker(directory).read()
     _refuse_empty(path, mark)
-    try:
+
+    def opened() -> Database:
         db = _connect(path, factory)
         try:
             _check_ours(db, path)
             _migrate(db, path)
-            opened = Database(directory, lock, db, mark or Mark(now_ms))
-            opened.mark(opened.high_seq)
+            made = Database(directory, lock, db, mark or Mark(now_ms), ballast)
+            _mark_anew(made, mark)
         except BaseException:
             db.close()
             raise
-    except sqlite3.DatabaseError as error:
-        raise _named(path, error) from error
+        return made
+
+    return with_room(ballast, path, opened)
+
+
+def with_room(ballast: Ballast, path: Path, work: Callable[[], T]) -> T:
+    """Open what lies at ``path``; on a full disk once more without the ballast.
+
+    Raises StateFull, StateCorrupt or StateUnusable for what SQLite and the system say.
+    """
+    while True:
+        try:
+            return work()
+        except (sqlite3.DatabaseError, OSError) as error:
+            if not faults.says_full(error, ballast.free_bytes()):
+                raise _named(path, error) from error
+            if not ballast.release():
+                raise StateFull(path) from error
+            ballast.spent_at_start = True
+
+
+def _mark_anew(database: Database, mark: Mark | None) -> None:
+    """Let the marker say what the database holds. On a full disk an older one does: it only notices less."""
+    if mark is not None and mark.high_seq == database.high_seq:
+        return
+    try:
+        database.mark(database.high_seq)
     except OSError as error:
-        raise StateUnusable(f"cannot write in {directory}: {error.strerror}") from error
-    return opened
+        if mark is None or not faults.says_full(error, 0):
+            raise
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -315,7 +353,9 @@ def _statements(text: str) -> list[str]:
     return found
 
 
-def _named(path: Path, error: sqlite3.DatabaseError) -> StateError:
+def _named(path: Path, error: sqlite3.DatabaseError | OSError) -> StateError:
+    if isinstance(error, OSError):
+        return StateUnusable(f"cannot write in {path.parent}: {error.strerror}")
     primary = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StateCorrupt(

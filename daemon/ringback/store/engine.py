@@ -15,6 +15,7 @@ from ringback.store.faults import Consequence, describe, judge
 from ringback.store.intake import Numbers, accept
 from ringback.store.keys import keys_of
 from ringback.store.ops import (
+    DISK_FULL,
     INTERNAL_ERROR,
     STORAGE_FULL,
     UNKNOWN_OUTCOME,
@@ -109,7 +110,7 @@ class Engine:
             return self._fail(ops, UNKNOWN_OUTCOME, words)
         if consequence is Consequence.FULL:
             self.full = words
-            return [Failed(STORAGE_FULL, words) if isinstance(op, AcceptEvent) else KEPT for op in ops]
+            return [Failed(STORAGE_FULL, DISK_FULL) if isinstance(op, AcceptEvent) else KEPT for op in ops]
         if consequence is Consequence.BUSY:
             self.busy = words
             return [KEPT] * len(ops)

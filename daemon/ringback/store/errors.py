@@ -33,6 +33,13 @@ class StateUnusable(StateError):  # noqa: N818 - a state of affairs, named as su
     """The directory or this machine's SQLite doesn't allow what the store needs."""
 
 
+class StateFull(StateUnusable):
+    """The disk is full, and there was no ballast to let go."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(f"{path} can't be opened because the disk is full: free some space, nothing is lost")
+
+
 class KeyProblem(StateError):  # noqa: N818 - a state of affairs, named as such
     """The database is encrypted and can't be opened with what is there. Nothing was changed."""
 

@@ -16,6 +16,7 @@ ENOSPC in a write is FULL; ENOSPC in an fsync is IOERR_FSYNC and so FATAL. SQLit
 (``in_transaction`` False); a ROLLBACK is then not sent, because it would raise.
 """
 
+import errno
 import sqlite3
 from enum import Enum, auto
 
@@ -29,9 +30,14 @@ class Consequence(Enum):
     ITEM = auto()
 
 
+#: With less than this free an error of a file that is to be made or to grow is put down to the disk.
+FULL_BELOW_BYTES = 256 * 1024
+
 _PRIMARY = 0xFF
 _SYNC_FAILED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE})
 _BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
+_FOR_WANT_OF_ROOM = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
@@ -54,6 +60,17 @@ def judge(error: BaseException, *, at_commit: bool, still_open: bool) -> Consequ
     if primary in _BUSY:
         return Consequence.BUSY
     return Consequence.ITEM
+
+
+def says_full(error: BaseException, free_bytes: int) -> bool:
+    """Whether it comes of a full disk, given what is free on it: SQLite has other names for that where files are made.
+
+    An index of the log that can't grow is IOERR_SHMSIZE, a journal that can't be made CANTOPEN.
+    """
+    if isinstance(error, OSError):
+        return error.errno in _NO_ROOM
+    primary = code_of(error) & _PRIMARY
+    return primary == sqlite3.SQLITE_FULL or (primary in _FOR_WANT_OF_ROOM and free_bytes < FULL_BELOW_BYTES)
 
 
 def describe(error: BaseException) -> str:

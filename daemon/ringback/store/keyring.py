@@ -80,6 +80,7 @@ class Keyring:
         Raises:
             MasterKeyWrong: neither the master key nor the old one opens it.
             StateCorrupt: it is damaged or not ours.
+            sqlite3.OperationalError: it can't be opened or written, for want of room or of permission.
         """
         self._now_ms = now_ms
         self._lock = threading.Lock()
@@ -92,6 +93,8 @@ class Keyring:
             except BaseException:
                 self._db.close()
                 raise
+        except sqlite3.OperationalError:
+            raise  # the disk's fault, not the file's
         except (sqlite3.DatabaseError, Tampered) as error:
             raise StateCorrupt(f"{path} can't be used ({error}): put a copy of it back") from error
 

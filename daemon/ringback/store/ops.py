@@ -24,6 +24,9 @@ UNKNOWN_OUTCOME = "unknown_outcome"
 INTERNAL_ERROR = "internal_error"
 SHUTTING_DOWN = "shutting_down"
 
+#: What a full disk is called, to whoever is refused for it.
+DISK_FULL = "the disk is full"
+
 #: What a row weighs beyond its blobs, in bytes: for the batch's bound and the estimate of the log's growth.
 ROW_OVERHEAD_BYTES = 256
 

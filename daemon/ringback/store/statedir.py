@@ -6,6 +6,7 @@ the database's own files is ever opened here: closing one would drop SQLite's lo
 Must not know: the schema.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -48,8 +49,9 @@ class Lock:
             owner = os.pread(self._fd, _PID_DIGITS, 0).strip()
             os.close(self._fd)
             raise StateLocked(str(directory), int(owner) if owner.isdigit() else None) from error
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # on a full disk nobody learns the owner's pid: the lock holds without it
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Give the directory up; safe to call twice."""
@@ -109,14 +111,20 @@ class Ballast:
         self._size = size
         #: Whether the space is held; an earlier process may have left it so.
         self.held = self._path.exists() and self._path.stat().st_size >= size
+        #: Whether it had to be let go for the directory to be opened at all.
+        self.spent_at_start = False
 
-    def room(self) -> bool:
-        """Whether so much is free that the ballast can be laid down."""
+    def free_bytes(self) -> int:
+        """What is free on its file system; 0 if nobody knows."""
         try:
             stat = os.statvfs(self._path.parent)
         except OSError:
-            return False
-        return stat.f_bavail * stat.f_frsize >= BALLAST_ROOM * self._size
+            return 0
+        return stat.f_bavail * stat.f_frsize
+
+    def room(self) -> bool:
+        """Whether so much is free that the ballast can be laid down."""
+        return self.free_bytes() >= BALLAST_ROOM * self._size
 
     def hold(self) -> bool:
         """Lay it down if there is room; True if it is held."""

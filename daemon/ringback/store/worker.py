@@ -19,13 +19,16 @@ from ringback.store.engine import KEPT, Engine
 from ringback.store.faults import describe
 from ringback.store.inbox import MAX_BATCH_ROWS, Entry, Inbox
 from ringback.store.lane_history import HISTORY_CHUNK_ROWS, HISTORY_LAG_ROWS, SMALL_CHUNK_ROWS, Indexed, index_history
-from ringback.store.ops import STORAGE_FULL, UNKNOWN_OUTCOME, Accepted, AcceptEvent, Done, Failed, Result
+from ringback.store.ops import DISK_FULL, STORAGE_FULL, UNKNOWN_OUTCOME, Accepted, AcceptEvent, Done, Failed, Result
 
 #: Nothing submitted for this long: time for the work that waits for quiet.
 IDLE_S = 0.05
 
 #: Between two tries of what couldn't be written.
 RETRY_PAUSE_S = 1.0
+
+#: With this much free a disk isn't full any more, though no event has tried it: room for a large event and its log.
+RECOVERED_BYTES = 2 * 1024 * 1024
 
 #: Log written for a row, in bytes, about: paces the checkpoints, which then measure the log's true length.
 LOG_BYTES_A_ROW = 1024
@@ -86,13 +89,13 @@ class Worker:
         self._in_hand: Sequence[Entry] = ()  # taken and not yet answered: to be told should a bug strike
         self._next_retry = 0.0
         self._full_since = 0.0
-        self._refusing = False  # the ballast is gone: events are refused unless there is room
+        # The ballast is gone: events are refused unless there is room.
+        self._refusing = self.full = database.ballast.spent_at_start
         self._unindexed = 1  # deliveries the history index lacks; at start nobody knows
         self._log_bytes = 0  # written since the last checkpoint, about
         self._unmarked = False  # the marker is behind
         self._last_rows = 0  # of the latest batch: how busy it is
         self.commit_started: float | None = None
-        self.full = False
         self.shut: str | None = None  #: set by the loop: why events are refused although the disk has room
 
     def main(self) -> None:
@@ -110,6 +113,8 @@ class Worker:
         self._checkpointer.start()
         try:
             self._database.ballast.hold()
+            if self.full:
+                self._say("store.full", DISK_FULL)
             while not self._inbox.drained:
                 self._step()
             self._answer_kept()
@@ -127,7 +132,7 @@ class Worker:
             self._commit_in_need(entries)
         elif entries:
             self._commit(entries)
-        if self._in_need and self._clock.monotonic() >= self._next_retry:
+        if (self._in_need or self.full) and self._clock.monotonic() >= self._next_retry:
             self._retry()
         if self._engine.broken is None:
             self._tidy(idle=not entries)
@@ -137,8 +142,13 @@ class Worker:
         """Something waits for a better moment, or the ballast is gone."""
         return bool(self._kept) or self._refusing
 
+    @property
+    def stuck(self) -> bool:
+        """Nothing can be written now: the disk is full, and there was no ballast to let go, or it is used up."""
+        return self.full and (bool(self._kept) or not self._refusing)
+
     def _wait_s(self) -> float | None:
-        if self._in_need:
+        if self._in_need or self.full:
             return max(0.0, min(RETRY_PAUSE_S, self._next_retry - self._clock.monotonic()))
         return IDLE_S if self._unindexed or self._unmarked else None
 
@@ -197,8 +207,9 @@ class Worker:
         if self._engine.full is not None:
             self._on_full(self._engine.full)
         elif self.full and any(isinstance(answer.result, Accepted) for answer in answers):
-            self._recovered()
-            self._next_retry = 0.0  # there is room for what was kept, too
+            self._next_retry = 0.0  # there may be room for what was kept, too
+            if self._calm:
+                self._recovered()
         if answers:
             self._loopside.post(self._loopside.deliver, answers, CommitStats(rows, size, seconds))
         self._after_commit()
@@ -246,13 +257,13 @@ class Worker:
             self._refuse(events, Failed(STORAGE_FULL, shut))
             return
         if self._refusing and not self._database.ballast.room():
-            self._refuse(events, Failed(STORAGE_FULL, "the disk is full"))
+            self._refuse(events, Failed(STORAGE_FULL, DISK_FULL))
             return
         self._commit(events)
 
     def _retry(self) -> None:
         """Try what was kept, oldest first; with nothing left, see whether the ballast can be laid down again."""
-        waited = self._clock.monotonic() >= self._full_since + RETRY_PAUSE_S
+        waited = self._calm
         self._pause()
         waiting, self._kept = self._kept, deque()
         while waiting and not self._kept:
@@ -262,8 +273,17 @@ class Worker:
                 batch.append(waiting.popleft())
             self._commit(batch)
         self._kept.extend(waiting)
-        if self._refusing and waited and not self._kept and self._database.ballast.room():
+        if self.full and waited and not self._kept and self._has_room():
             self._recovered()
+
+    @property
+    def _calm(self) -> bool:
+        """For a while nothing was too large: small events that still fit in between are no recovery."""
+        return self._clock.monotonic() >= self._full_since + RETRY_PAUSE_S
+
+    def _has_room(self) -> bool:
+        ballast = self._database.ballast
+        return ballast.room() if self._refusing else ballast.free_bytes() >= RECOVERED_BYTES
 
     def _recovered(self) -> None:
         """There is room: events are taken again."""

@@ -23,6 +23,7 @@ from ringback.store.database import Database
 from ringback.store.errors import StoreError
 from ringback.store.inbox import Entry, Inbox
 from ringback.store.ops import (
+    DISK_FULL,
     SHUTTING_DOWN,
     Accepted,
     AcceptEvent,
@@ -39,8 +40,6 @@ from ringback.store.ops import (
 from ringback.store.worker import Answer, CommitStats, Worker
 
 T = TypeVar("T")
-
-DISK_FULL = "the disk is full"
 
 
 class Writer:
@@ -80,6 +79,11 @@ class Writer:
     def full_because(self) -> str | None:
         """Why events are refused, in words; None while they are taken."""
         return DISK_FULL if self._worker.full else self._worker.shut
+
+    @property
+    def stuck(self) -> bool:
+        """Whether whatever is submitted now has to wait: the disk is full, and there is no ballast or it is used up."""
+        return self._worker.stuck
 
     def shut(self, because: str) -> None:
         """Refuse events from here on, with these words; everything else is still written. Said once."""

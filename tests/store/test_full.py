@@ -1,0 +1,238 @@
+"""A full disk: what is refused, what waits, what the ballast is for, when it is over; and a start on one."""
+
+import asyncio
+import errno
+import sqlite3
+
+import pytest
+from tests.store.faulty import FaultyConnection, full_error, io_error
+from tests.store.kit import MASTERS, NOW_MS, Store, accept, attempt, check_invariants, opened
+
+from ringback.core.lifecycle import succeeded
+from ringback.store import worker
+from ringback.store.database import open_state, with_room
+from ringback.store.errors import StateFull, StateUnusable
+from ringback.store.keyring import Keyring
+from ringback.store.ops import Accepted, Failed, Finish, Task
+from ringback.store.statedir import Ballast, Marker
+
+
+class Disk(Ballast):
+    """A ballast on a disk whose free space the test decides."""
+
+    free = True
+
+    def free_bytes(self) -> int:
+        """As the test says: more than anybody asks for, or nothing."""
+        return 1 << 40 if self.free else 0
+
+
+@pytest.fixture
+def _impatient(monkeypatch):
+    """What couldn't be written is tried again soon."""
+    monkeypatch.setattr(worker, "RETRY_PAUSE_S", 0.05)
+
+
+async def _recovered(store) -> None:
+    async with asyncio.timeout(10):
+        while store.writer.full:  # noqa: ASYNC110 - the writer's thread has no event to wait for
+            await asyncio.sleep(0.01)
+
+
+async def _fill(store) -> int:
+    """Accept until the page limit refuses; how many were taken."""
+    for number in range(10_000):
+        (answer,) = await store.all(accept(f"fill{number}", 1, data=b"x" * 4000))
+        if isinstance(answer, Failed):
+            assert answer.code == "storage_full"
+            return number
+    raise AssertionError("the limit never came")
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("ballast", [True, False])
+async def test_a_full_disk_refuses_events_keeps_results_and_recovers(tmp_path, ballast):
+    """Events are refused at once; results wait and are applied when there is room; no restart is needed."""
+    async with opened(tmp_path / "s", FaultyConnection) as store:
+        disk = store.database.ballast = Disk(tmp_path, 4096)
+        disk.free = ballast
+        assert disk.hold() is ballast
+        disk.free = False
+        writer = store.database.writer
+        writer.execute("PRAGMA max_page_count = 120")
+        assert await _fill(store) > 10
+        assert (store.writer.full, disk.held) == (True, False)
+        writer.arm(1, full_error, only="BEGIN", times=10**9, rolls_back=True)
+        result = asyncio.ensure_future(store.run(Finish(1, 1, succeeded(), attempt())))
+        task = asyncio.ensure_future(store.run(Task("t", lambda _: 42)))
+        (refused,) = await store.all(accept("no", 1))
+        assert refused == Failed("storage_full", "the disk is full")
+        assert store.writer.stuck, "what is asked for now waits"
+        assert not result.done()
+        assert not task.done()
+        assert store.writer.backlog_rows == 2
+        writer.arm(0)
+        writer.execute("PRAGMA max_page_count = 1000000")
+        disk.free = True
+        assert isinstance(await store.run(accept("yes", 1)), Accepted)
+        assert await asyncio.wait_for(asyncio.gather(result, task), 10) == [True, 42]
+        await _recovered(store)
+        assert store.troubles == ["store.full", "store.recovered"]
+        assert store.writer.backlog_rows == 0
+        assert disk.held is ballast, "the ballast is laid down again"
+    check_invariants(tmp_path / "s" / "ringback.db")
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_room_is_noticed_though_nobody_tries(tmp_path):
+    """Without a ballast, too: who asks whether events are taken, before sending one, hears yes again."""
+    async with opened(tmp_path / "s", FaultyConnection) as store:
+        disk = store.database.ballast = Disk(tmp_path, 4096)
+        disk.free = False
+        store.database.writer.arm(1, full_error, only="BEGIN", rolls_back=True)
+        assert (await store.all(accept("a", 1)))[0].code == "storage_full"
+        assert (store.writer.full, store.writer.stuck) == (True, True)
+        disk.free = True
+        await _recovered(store)
+        assert (store.writer.stuck, store.troubles) == (False, ["store.full", "store.recovered"])
+
+
+async def test_small_events_that_still_fit_are_no_recovery(tmp_path):
+    """Large ones refused and small ones taken in turn make one line, not one for each turn."""
+    async with opened(tmp_path / "s", FaultyConnection) as store:
+        disk = store.database.ballast = Disk(tmp_path, 4096)
+        disk.free = False
+        for number in range(10):
+            store.database.writer.arm(1, full_error, only="BEGIN", rolls_back=True)
+            assert (await store.all(accept(f"large{number}", 1)))[0].code == "storage_full"
+            assert isinstance(await store.run(accept(f"small{number}", 1)), Accepted)
+        assert store.troubles == ["store.full"]
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_a_ballast_spent_to_start_is_for_results(tmp_path):
+    """Where only its room let the directory be opened, events are refused from the start, until it can be laid down."""
+    database = open_state(tmp_path / "s", NOW_MS)
+    disk = database.ballast = Disk(tmp_path, 4096)
+    disk.free, disk.spent_at_start = False, True
+    store = Store(database)
+    await store.writer.start()
+    assert (await store.all(accept("a", 1)))[0] == Failed("storage_full", "the disk is full")
+    assert await store.run(Task("t", lambda _: 42)) == 42
+    assert (store.writer.full, store.writer.stuck) == (True, False)
+    disk.free = True
+    await _recovered(store)
+    assert disk.held
+    await store.writer.stop()
+    database.close()
+    assert store.troubles == ["store.full", "store.recovered"]
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_the_ballast_makes_room_for_results(tmp_path):
+    """What frees space needs space first: the ballast is let go, results go on at once, events don't use it up."""
+    async with opened(tmp_path / "s", FaultyConnection) as store:
+        disk = store.database.ballast = Disk(tmp_path, 4096)
+        await store.run(accept("a", 1, 2))
+        assert disk.hold()
+        disk.free = False
+        store.database.writer.arm(1, full_error, only="BEGIN", rolls_back=True)
+        assert await asyncio.wait_for(store.run(Finish(1, 1, succeeded(), attempt())), 10) is True
+        assert not (tmp_path / "ballast").exists()
+        (refused,) = await store.all(accept("b", 1))
+        assert refused.code == "storage_full"
+        assert await asyncio.wait_for(store.run(Finish(2, 1, succeeded(), attempt())), 10) is True
+        disk.free = True
+        while isinstance((await store.all(accept("b", 1)))[0], Failed):
+            pass
+        await _recovered(store)
+        assert disk.held
+
+
+def test_a_ballast_of_an_earlier_process_is_known(tmp_path):
+    """What a former process laid down can be let go by this one, even on a full disk."""
+    assert Disk(tmp_path, 4096).hold()
+    again = Disk(tmp_path, 4096)
+    again.free = False
+    assert (again.held, again.release(), again.release()) == (True, True, False)
+
+
+async def test_what_is_kept_at_the_end_is_answered(tmp_path):
+    """Stopping with a full disk tries once more, then says what wasn't stored."""
+    async with opened(tmp_path / "s", FaultyConnection) as store:
+        await store.run(accept("a", 1))
+        store.database.writer.arm(1, full_error, only="BEGIN", times=10**9, rolls_back=True)
+        result = store.all(Finish(1, 1, succeeded(), attempt()))
+        waiting = asyncio.ensure_future(result)
+        await asyncio.sleep(0)
+        await store.writer.stop()
+        (answer,) = await asyncio.wait_for(waiting, 10)
+        assert answer.code == "storage_full"
+    check_invariants(tmp_path / "s" / "ringback.db")
+
+
+NO_ROOM = OSError(errno.ENOSPC, "No space left on device")
+WORDS_FOR_FULL = [full_error(), io_error(sqlite3.SQLITE_IOERR_SHMSIZE), io_error(sqlite3.SQLITE_CANTOPEN), NO_ROOM]
+
+
+@pytest.mark.parametrize("error", WORDS_FOR_FULL)
+def test_a_full_disk_at_the_start_takes_the_ballast(tmp_path, error):
+    """However SQLite or the system calls it: the ballast goes once, then the start is refused by name."""
+    disk = Disk(tmp_path, 4096)
+    assert disk.hold()
+    disk.free = False
+    held = []
+
+    def fails(times: int) -> str:
+        held.append(disk.held)
+        if len(held) <= times:
+            raise error
+        return "opened"
+
+    assert with_room(disk, tmp_path / "x.db", lambda: fails(1)) == "opened"
+    assert (held, disk.spent_at_start) == ([True, False], True)
+    with pytest.raises(StateFull, match="disk is full: free some space"):
+        with_room(disk, tmp_path / "x.db", lambda: fails(99))
+
+
+def test_what_is_no_full_disk_takes_no_ballast(tmp_path):
+    """The same words on a disk that has room mean something else."""
+    disk = Disk(tmp_path, 4096)
+    assert disk.hold()
+
+    def fails() -> None:
+        raise io_error(sqlite3.SQLITE_CANTOPEN)
+
+    with pytest.raises(StateUnusable, match="cannot open"):
+        with_room(disk, tmp_path / "x.db", fails)
+    assert disk.held
+
+
+async def test_an_older_marker_will_do_on_a_full_disk(tmp_path, monkeypatch):
+    """The start needs no room for it; a directory that has none yet is refused, with the disk named."""
+
+    def no_room(_self, _mark):
+        raise NO_ROOM
+
+    async with opened(tmp_path / "s") as store:
+        await store.run(accept("a"))
+    (tmp_path / "s" / "state.json").write_text('{"created_at_ms": 1, "high_seq": 0}')
+    monkeypatch.setattr(Marker, "write", no_room)
+    opened_again = open_state(tmp_path / "s", NOW_MS)
+    assert (opened_again.high_seq, opened_again.marked_seq) == (1, 0)
+    opened_again.close()
+    with pytest.raises(StateFull):
+        open_state(tmp_path / "new", NOW_MS)
+
+
+def test_a_keyring_without_room_is_not_called_damaged(tmp_path, monkeypatch):
+    """Nobody is sent for a copy of a file that is sound."""
+
+    def full(_self):
+        raise full_error()
+
+    monkeypatch.setattr(Keyring, "_create", full)
+    opened_once = open_state(tmp_path, NOW_MS)
+    with pytest.raises(StateFull, match=r"keyring\.db"):
+        opened_once.unlock(MASTERS, lambda: NOW_MS)
+    open_state(tmp_path, NOW_MS).close()
