@@ -35,7 +35,7 @@ from ringback.service.reload import Live, Reload
 from ringback.service.sealing import announce, make_good
 from ringback.service.watchdog import StatusLine, Watchdog, watchdog_s
 from ringback.store.database import open_state
-from ringback.store.errors import KeyProblem, StateError, StateLocked
+from ringback.store.errors import KeyProblem, StateError, StateLocked, StoreError
 from ringback.store.keyring import Masters
 from ringback.store.worker import CommitStats
 from ringback.store.writer import Writer
@@ -89,7 +89,7 @@ def main(loaded: Loaded, load: Callable[[], Loaded], clock: Clock, chance: Chanc
         return _last_words(problem, EX_CONFIG)
     except (StateLocked, SpoolInUse, AddressInUse) as problem:
         return _last_words(problem, EX_TEMPFAIL)
-    except (StateError, OSError, ValueError) as problem:
+    except (StateError, StoreError, OSError, ValueError) as problem:
         return _last_words(problem, 1)
     finally:
         sink.stop()
