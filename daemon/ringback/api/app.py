@@ -18,6 +18,7 @@ from ringback.api.guard import GUARD, Guard, guard_middleware
 from ringback.api.malformed import Protocol, server_logger
 from ringback.api.openapi import DOCUMENT, Document
 from ringback.api.problems import Handler, problem, problems_middleware
+from ringback.api.room import WRITES, room_middleware
 from ringback.api.routes import ROUTES, UNBUILT
 from ringback.kit.log import get_logger
 from ringback.transports.bind import bind_tcp, shown
@@ -36,7 +37,7 @@ _log = get_logger()
 
 def make_app(deps: Deps, door: Door = Door.CONTROL) -> web.Application:
     """The management API over these collaborators, for callers who come by that door."""
-    app = web.Application(middlewares=[guard_middleware, problems_middleware, access_middleware])
+    app = web.Application(middlewares=[guard_middleware, problems_middleware, access_middleware, room_middleware])
     app[DEPS], app[DOOR] = deps, door
     rules = {}
     for route in ROUTES:
@@ -48,6 +49,7 @@ def make_app(deps: Deps, door: Door = Door.CONTROL) -> web.Application:
         app.router.add_route(method, path, _unbuilt(method, path), expect_handler=_expect)
         rules[method, path] = Rule.TENANT
     app[RULES] = rules
+    app[WRITES] = frozenset((route.method, route.path) for route in ROUTES if route.needs_room)
     app[DOCUMENT] = Document(ROUTES)
     return app
 

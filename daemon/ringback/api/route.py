@@ -15,7 +15,8 @@ from ringback.api.reading import Parse
 class Route:
     """One call. ``query``: its parameters. ``takes`` and ``gives``: schemas by name (``schemas``), "" without a body.
 
-    ``also``: other good statuses, with the schema's name.
+    ``also``: other good statuses, with the schema's name. ``stores``: False for one that isn't a GET and either changes
+    nothing that is stored or has its own answer to a full disk.
     """
 
     method: str
@@ -28,3 +29,9 @@ class Route:
     takes: str = ""
     query: Mapping[str, Parse] = field(default_factory=dict)
     also: Mapping[int, str] = field(default_factory=dict)
+    stores: bool = True
+
+    @property
+    def needs_room(self) -> bool:
+        """Whether it is refused while nothing can be written."""
+        return self.stores and self.method != "GET" and self.rule is not Rule.OPEN
