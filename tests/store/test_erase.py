@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from tests.store.kit import NOW_MS, accept, attempt, check_invariants, event, opened, rows
+from tests.store.kit import MASTERS, NOW_MS, accept, attempt, check_invariants, event, opened, rows
 
 from ringback.core.lifecycle import reopened, retry_at, succeeded
 from ringback.core.model import Callback, DeliveryState, Endpoint, Peer, Secret
@@ -12,6 +12,8 @@ from ringback.store import endpoints, erase, stats, tokens
 from ringback.store.alone import run_alone
 from ringback.store.backup import Aside
 from ringback.store.check import check_directory
+from ringback.store.errors import KeyringLost
+from ringback.store.keyring import KEYRING_NAME
 from ringback.store.ops import AcceptEvent, Conflict, Finish
 from ringback.store.retention import prune_events
 
@@ -227,14 +229,58 @@ async def test_an_erasure_that_broke_off_goes_on(tmp_path):
 
 
 async def test_asked_again_it_takes_what_came_since(store):
-    """A second asking while the first goes on moves its end."""
+    """A second asking while the first goes on moves its end; what comes behind that stays."""
     await store.run(accept("e1", 1))
     await store.run(erase.begin_erasure("acme", LATER_MS))
     await store.run(accept("e2", 1))
     assert (await store.run(erase.begin_erasure("acme", LATER_MS))).events == 2
     await store.run(accept("e3", 1))
-    assert await store.run(erase.destroy_keys("acme")) == 3, "what can't be opened any more goes too"
-    assert await erased(store) == (3, 3)
+    assert await store.run(erase.destroy_keys("acme")) == 2
+    assert await erased(store) == (2, 2)
+    (kept,) = await store.queue.load([3])
+    assert (kept.event.id, kept.event.data, kept.corrupt) == ("e3", event("e3").data, False)
+
+
+async def test_an_endpoint_made_while_its_tenant_is_erased_stays_whole(store):
+    """Also one made before the keys are destroyed: it can be read, with its revisions and its statistics."""
+    await store.run(endpoints.insert(endpoint("old")))
+    await store.run(erase.begin_erasure("acme", LATER_MS))
+    made = await store.run(endpoints.insert(endpoint("new")))
+    await store.run(erase.destroy_keys("acme"))
+    await store.run(stats.add([stats.Row(1, made.lane, Tally())]))
+    await erased(store)
+    assert await store.endpoints.load_all() == [made]
+    assert await store.endpoints.revision(made.lane, made.revision) == made
+    assert rows(store.database.path, "SELECT lane FROM lane_hour") == [(made.lane,)]
+
+
+async def test_what_is_deleted_in_a_future_is_erased_too(store):
+    """A clock that was put back keeps no revision of an endpoint."""
+    made = await store.run(endpoints.insert(endpoint("old")))
+    await store.run(endpoints.update(msgspec.structs.replace(made, deleted_at_ms=LATER_MS + 1000)))
+    await store.run(erase.begin_erasure("acme", LATER_MS))
+    assert rows(store.database.path, "SELECT count(*) FROM endpoint_revision") == [(0,)]
+
+
+async def test_a_tenant_whose_keys_are_lost_can_be_given_up(tmp_path):
+    """As the refusal says: erased without a daemon, it doesn't keep the database from being opened any more."""
+    async with opened(tmp_path / "s", masters=MASTERS) as store:
+        await store.run(accept("e1", tenant="acme"))
+        older = (tmp_path / "s" / KEYRING_NAME).read_bytes()
+        await store.run(accept("e1", tenant="beta"))
+    (tmp_path / "s" / KEYRING_NAME).write_bytes(older)
+    with pytest.raises(KeyringLost, match="tenant erase"):
+        async with opened(tmp_path / "s", masters=MASTERS):
+            pass
+    for task in (erase.begin_erasure("beta", 1), erase.destroy_keys("beta")):
+        run_alone(tmp_path / "s", task, 1)
+    hour = -1
+    while (step := run_alone(tmp_path / "s", erase.erase_next("beta", 9, 1, hour), 1)).more:
+        hour = step.hour
+    async with opened(tmp_path / "s", masters=MASTERS) as store:
+        await store.run(accept("e2", tenant="gamma"))
+        loaded = [(one.event.tenant, one.event.data, one.corrupt) for one in await store.queue.load([1, 2, 3])]
+        assert loaded == [("acme", b'{"a":1}', False), ("beta", b"", False), ("gamma", b'{"a":1}', False)]
 
 
 async def test_what_is_freed_is_zeroed_whatever_freed_it(store):

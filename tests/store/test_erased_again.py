@@ -3,6 +3,7 @@
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.store.kit import MASTERS, NOW_MS, Store, accept, check_invariants, opened, rows
@@ -14,6 +15,8 @@ from ringback.store.backup import copy_alone
 from ringback.store.database import DATABASE_NAME
 from ringback.store.errors import KeyringLost
 from ringback.store.keyring import KEYRING_NAME, Keyring, Masters
+from ringback.store.retention import prune_events
+from ringback.store.writer import Writer
 
 WORD = b"planted-word"
 LATER_MS = NOW_MS + 60_000
@@ -23,6 +26,27 @@ def lose(state: Path) -> None:
     """The database is gone; the keyring is not."""
     for name in (DATABASE_NAME, f"{DATABASE_NAME}-wal", f"{DATABASE_NAME}-shm", "state.json"):
         (state / name).unlink(missing_ok=True)
+
+
+class Broken(Exception):  # noqa: N818 - a state of affairs, named as such
+    """As if the process ended here."""
+
+
+class Breaking:
+    """A writer that ends after so many writes."""
+
+    def __init__(self, writer: Writer, writes: int) -> None:
+        self._writer = writer
+        self._left = writes
+
+    async def run(self, op: Any) -> Any:
+        if not self._left:
+            raise Broken
+        self._left -= 1
+        return await self._writer.run(op)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)
 
 
 async def fill(store: Store) -> None:
@@ -95,6 +119,68 @@ async def test_what_a_tenant_sent_after_its_erasure_is_kept_by_later_backups(tmp
         await start(store, Masters())
         (kept,) = await store.queue.load([5])
         assert (kept.event.id, kept.corrupt) == ("new", False)
+
+
+@pytest.mark.parametrize("masters", [Masters(), MASTERS], ids=["plain", "sealed"])
+async def test_a_start_that_breaks_off_is_made_good_by_the_next(tmp_path: Path, masters: Masters) -> None:
+    """Nothing that was erased comes back, wherever the first start after a restore is killed."""
+    state = tmp_path / "state"
+    async with opened(state, masters=masters) as store:
+        await fill(store)
+    copy_alone(state, tmp_path / "backup", NOW_MS - 1)
+    async with opened(state, masters=masters) as store:
+        await erase_some(store)
+    lose(state)
+    restore.restore(tmp_path / "backup", state, LATER_MS)
+    written = 0
+    while True:
+        async with opened(state, masters=masters) as store:
+            store.writer = Breaking(store.writer, written)
+            try:
+                await start(store, masters)
+            except Broken:
+                written += 1
+                continue
+            break
+    assert written > 3
+    async with opened(state, masters=masters) as store:
+        data = [(one.event.tenant, one.event.id, bool(one.event.data)) for one in await store.queue.load([1, 2, 3, 4])]
+        assert data == [("acme", "e1", False), ("acme", "e2", False), ("beta", "e1", False), ("beta", "e2", True)]
+        assert [(one.tenant, one.status) for one in await store.endpoints.load_all()] == [("beta", "paused")]
+
+
+async def test_an_id_that_came_again_is_another_event(tmp_path: Path) -> None:
+    """Once a tombstone is pruned its id is free: what was accepted under it since is not erased by a restore."""
+    state = tmp_path / "state"
+    async with opened(state, masters=Masters()) as store:
+        await store.run(accept("e1"))
+        await store.run(erase.erase_event("acme", "e1", NOW_MS))
+        await store.run(prune_events(LATER_MS, 9))
+        await store.run(accept("e1", at_ms=LATER_MS))
+    copy_alone(state, tmp_path / "backup", LATER_MS)
+    lose(state)
+    restore.restore(tmp_path / "backup", state, LATER_MS)
+    async with opened(state, masters=Masters()) as store:
+        await start(store, Masters())
+        (kept,) = await store.queue.load([2])
+        assert (kept.event.id, kept.event.data) == ("e1", b'{"a":1}')
+
+
+async def test_a_start_in_the_middle_of_an_erasure_keeps_what_came_since(tmp_path: Path) -> None:
+    """The keys that are destroyed are no reason to begin anew: endpoints and events behind them have others."""
+    state = tmp_path / "state"
+    async with opened(state, masters=MASTERS) as store:
+        await fill(store)
+        await store.run(erase.begin_erasure("acme", LATER_MS))
+        await store.run(erase.destroy_keys("acme"))
+        await store.run(accept("new", tenant="acme"))
+        made = await store.run(endpoints.insert(Endpoint(0, "new", "acme", "https://a.example.com/", "standard", 1, 1)))
+    async with opened(state, masters=MASTERS) as store:
+        await start(store, MASTERS)
+        loaded = [(one.event.id, one.event.data) for one in await store.queue.load([1, 2, 5])]
+        assert loaded == [("e1", b""), ("e2", b""), ("new", b'{"a":1}')]
+        assert made in await store.endpoints.load_all()
+    assert rows(state / DATABASE_NAME, "SELECT no FROM sealed_key WHERE tenant = 'acme'") == [(3,)]
 
 
 async def test_no_backup_holds_a_key(tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def test_without_a_master_key_it_destroys_and_remembers(path):
         assert locked.destroy("acme") == 1
     with ring(path) as sealed:
         assert sealed.find(1) == KeyState("acme", None)
-        assert sealed.erased(("", ""), 9) == [("acme", "e1")]
+        assert [one[:2] for one in sealed.erased(("", ""), 9)] == [("acme", "e1")]
 
 
 def test_erased_events_come_in_pages(path):
@@ -187,8 +187,8 @@ def test_erased_events_come_in_pages(path):
     found, after = [], ("", "")
     with ring(path, Masters()) as again:
         while page := again.erased(after, 4):
-            found += page
-            after = page[-1]
+            found += [one[:2] for one in page]
+            after = page[-1][:2]
     assert found == ids
 
 

@@ -44,25 +44,33 @@ def announce(ring: Keyring, exposed: Sequence[str]) -> None:
 
 
 async def make_good(database: Database, ring: Keyring, writer: Writer, now_ms: int) -> None:
-    """Before anything is loaded: begin anew what an erasure left, hold what a restore brought, erase it again.
+    """Before anything is loaded: begin anew what an erasure left, erase again what a restore brought, hold the rest.
+
+    Holding comes last: it is what ends a restore, so a start that breaks off before is made good by the next.
 
     Raises:
         StoreError: it can't be written.
     """
     for tenant in database.erased_tenants():
-        await writer.run(erase.begin_erasure(tenant, now_ms))
-    taken_at_ms = await writer.run(restore.hold_endpoints(now_ms))
+        await writer.run(erase.begin_again(tenant, now_ms))
+    taken_at_ms = await writer.run(restore.taken_at())
     if taken_at_ms is None:
         return
     for tenant in ring.erased_tenants(taken_at_ms):
         await writer.run(erase.begin_erasure(tenant, now_ms))
     erased, after = 0, ("", "")
     while found := ring.erased(after, EVENTS_A_ROUND):
-        done = await asyncio.gather(*[writer.run(erase.erase_event(*event, now_ms)) for event in found])
+        done = await asyncio.gather(
+            *[
+                writer.run(erase.erase_event(tenant, event_id, now_ms, until_ms=erased_ms))
+                for tenant, event_id, erased_ms in found
+            ]
+        )
         erased += sum(one is not None and not one.already for one in done)
-        after = found[-1]
+        after = found[-1][:2]
     if erased:
         _log.warning("restore.erased_again", events=erased)
+    await writer.run(restore.hold_endpoints(now_ms))
 
 
 class Sealing:

@@ -5,8 +5,9 @@ Rules:
 - Of an event its id, type and times stay, and its deliveries' and attempts' states and times. An empty digest is the
   mark. What was still owed is cancelled first, so no result that comes late finds anything to write to.
 - Of a tenant its endpoints go in the transaction that begins it. Their rows stay, for a lane is never used twice, but
-  hold nothing. Its events follow in bounded steps, up to the one that was the last at the beginning; ``erasure`` holds
-  how far they have come, so that a start goes on. Hourly statistics go last.
+  hold nothing. What comes behind it is sealed with a new key. Its events follow in bounded steps, up to the one that
+  was the last at the beginning; ``erasure`` holds how far they have come, so that a start goes on. Hourly statistics go
+  last.
 - What is freed is zeroed (``secure_delete``, which every writing connection has); ``wipe_log`` empties the log, which
   holds older pages. The keyring remembers what was erased: a backup that is restored is rid of it again.
 Must not know: how keys are kept, who asked, what waits in memory.
@@ -18,6 +19,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ringback.core.envelope import is_sealed, key_number
 from ringback.core.model import Callback, DeliveryState, Endpoint, EndpointStatus
 from ringback.store import codec
 from ringback.store.callbacks import ERASED_ORIGIN
@@ -39,7 +41,7 @@ WIPE_WAIT_MS = 100
 BLANK_CALLBACK = codec.encode_callback(Callback(""))
 
 _FIND = (
-    "SELECT e.seq, length(e.digest) = 0, e.opts FROM event e JOIN tenant t ON t.no = e.tenant"
+    "SELECT e.seq, length(e.digest) = 0, e.opts, e.accepted_ms FROM event e JOIN tenant t ON t.no = e.tenant"
     " WHERE t.name = ? AND e.id = ?"
 )
 _LANES = "SELECT lane FROM delivery WHERE event = ?"
@@ -71,19 +73,29 @@ _TOMBSTONES = Statement(
 _TENANT = "SELECT no FROM tenant WHERE name = ?"
 _ENDPOINTS = "SELECT lane, id, status, deleted_ms FROM endpoint WHERE tenant = ?"
 _BLANK_ENDPOINT = "UPDATE endpoint SET name = NULL, deleted_ms = ?, spec = ? WHERE lane = ?"
+# Endpoints that were made since have other lanes, and are not touched.
+_ITS_LANES = (
+    "lane IN (SELECT e.lane FROM endpoint e WHERE e.tenant = ?1"
+    " AND e.deleted_ms <= (SELECT x.asked_ms FROM erasure x WHERE x.tenant = ?1))"
+)
 _LANES_HOLD_NOTHING = tuple(
-    f"DELETE FROM {table} WHERE lane IN (SELECT lane FROM endpoint WHERE tenant = ?)"  # noqa: S608 - names of our own schema
+    f"DELETE FROM {table} WHERE {_ITS_LANES}"  # noqa: S608 - names of our own schema
     for table in ("endpoint_revision", "lane_health", "restored_lane")
 )
 _BLANK_ORIGINS = f"UPDATE callback_lane SET origin = '{ERASED_ORIGIN}' || lane WHERE tenant = ?"  # noqa: S608 - a constant
 _BEGIN = (
-    "INSERT INTO erasure (tenant, up_to, done, asked_ms) SELECT ?1, coalesce(max(seq), 0), -1, ?2 FROM event"
+    "INSERT INTO erasure (tenant, up_to, done, asked_ms) SELECT ?1, coalesce(max(seq), 0), ?3, ?2 FROM event"
     " WHERE tenant = ?1 ON CONFLICT (tenant) DO UPDATE"
-    " SET up_to = excluded.up_to, done = -1, asked_ms = excluded.asked_ms RETURNING up_to"
+    " SET up_to = excluded.up_to, done = excluded.done, asked_ms = excluded.asked_ms RETURNING up_to"
 )
-_UNLOCK = (
-    "UPDATE erasure SET done = 0, up_to = max(up_to, (SELECT coalesce(max(seq), 0) FROM event e WHERE e.tenant = ?1))"
-    " WHERE tenant = ?1 AND done < 0"
+_LAST = "SELECT coalesce(max(seq), 0) FROM event WHERE tenant = ?"
+_KEYS_BEYOND = (
+    "SELECT DISTINCT p.key_no FROM event e INDEXED BY event_by_tenant JOIN payload p ON p.event = e.seq"
+    " WHERE e.tenant = ? AND e.seq > ? AND p.key_no > 0"
+)
+_SPECS = (
+    "SELECT spec FROM endpoint WHERE tenant = ?1"
+    " UNION ALL SELECT spec FROM endpoint_revision WHERE lane IN (SELECT lane FROM endpoint WHERE tenant = ?1)"
 )
 _STAND = "SELECT up_to, done, asked_ms FROM erasure WHERE tenant = ?"
 _COUNT = "SELECT count(*) FROM event INDEXED BY event_by_tenant WHERE tenant = ? AND seq > ? AND seq <= ?"
@@ -92,7 +104,7 @@ _WINDOW = (
     " FROM event e INDEXED BY event_by_tenant WHERE e.tenant = ? AND e.seq > ? AND e.seq <= ? ORDER BY e.seq LIMIT ?"
 )
 _NEXT_HOUR = "SELECT min(hour) FROM lane_hour WHERE hour > ?"
-_ERASE_HOUR = "DELETE FROM lane_hour WHERE hour = ? AND lane IN (SELECT lane FROM endpoint WHERE tenant = ?)"
+_ERASE_HOUR = f"DELETE FROM lane_hour WHERE hour = ?2 AND {_ITS_LANES}"  # noqa: S608 - constants
 _LOOK = (
     "SELECT t.no, x.up_to, x.done, EXISTS (SELECT 1 FROM token k WHERE k.tenant = ?1)"
     " FROM (SELECT 1) LEFT JOIN tenant t ON t.name = ?1 LEFT JOIN erasure x ON x.tenant = t.no"
@@ -100,6 +112,8 @@ _LOOK = (
 _UNDER_WAY = "SELECT t.name, x.up_to, x.done FROM erasure x JOIN tenant t ON t.no = x.tenant ORDER BY x.asked_ms"
 
 _END = 1 << 62
+#: Until keys are destroyed ``done`` says which: all of them by this number, those below n by this number less n.
+_ALL_KEYS = -1
 
 
 class ErasedEvent(NamedTuple):
@@ -144,15 +158,20 @@ class UnderWay(NamedTuple):
     locked: bool
 
 
-def erase_event(tenant: str, event_id: str, now_ms: int) -> Task[ErasedEvent | None]:
-    """Make a tombstone of an event; None if there is none of that id. Twice is once."""
+def erase_event(tenant: str, event_id: str, now_ms: int, *, until_ms: int | None = None) -> Task[ErasedEvent | None]:
+    """Make a tombstone of an event; None if there is none of that id. Twice is once.
+
+    ``until_ms``: not one accepted after that, for then another event has the id by now.
+    """
 
     def run(db: sqlite3.Connection) -> ErasedEvent | None:
         found = db.execute(_FIND, (tenant, event_id)).fetchone()
         if found is None:
             return None
-        seq, already, opts = found
-        keys_of(db).remember_erased(tenant, event_id)
+        seq, already, opts, accepted_ms = found
+        if until_ms is not None and accepted_ms > until_ms:
+            return None
+        keys_of(db).remember_erased(tenant, event_id, accepted_ms)
         if already:
             return ErasedEvent(seq, codec.decode_opts(opts).erased_at_ms or 0, already=True)
         return ErasedEvent(seq, now_ms, _erase(db, [seq], now_ms))
@@ -169,30 +188,55 @@ def begin_erasure(tenant: str, now_ms: int) -> Task[Begun | None]:
             return None
         rows = db.execute(_ENDPOINTS, (no,)).fetchall()
         for lane, endpoint_id, status, deleted_ms in rows:
-            blank = _blank(lane, endpoint_id, tenant, status, now_ms if deleted_ms is None else deleted_ms)
+            gone_ms = now_ms if deleted_ms is None else min(deleted_ms, now_ms)
+            blank = _blank(lane, endpoint_id, tenant, status, gone_ms)
             db.execute(_BLANK_ENDPOINT, (blank.deleted_at_ms, codec.encode_spec(blank), lane))
+        below = keys_of(db).rotate(tenant)
+        up_to = db.execute(_BEGIN, (no, now_ms, _ALL_KEYS - below)).fetchall()[0][0]
         for statement in (*_LANES_HOLD_NOTHING, _BLANK_ORIGINS):
             db.execute(statement, (no,))
         db.execute("DELETE FROM token WHERE tenant = ?", (tenant,))
-        up_to = db.execute(_BEGIN, (no, now_ms)).fetchall()[0][0]
         events = db.execute(_COUNT, (no, 0, up_to)).fetchone()[0]
         return Begun(events, sum(deleted_ms is None for *_, deleted_ms in rows), up_to)
 
     return Task("begin_erasure", run, rows=256)
 
 
-def destroy_keys(tenant: str) -> Task[int]:
-    """Nobody can open any more what is sealed for the tenant up to now, so its events up to now go.
+def begin_again(tenant: str, now_ms: int) -> Task[None]:
+    """The same where rows are found whose key is gone: of an erasure that broke off, or from a backup.
 
-    In one step of the writer's thread, so that no row comes between under a key that is gone. Answers the last event.
+    Not if one is under way that reaches all of them: what the tenant sent behind it has another key, and stays.
+    """
+
+    def run(db: sqlite3.Connection) -> None:
+        no = _number(db, tenant)
+        stand = db.execute(_STAND, (no,)).fetchone()
+        if stand is None or _gone_beyond(db, tenant, no, stand[0]):
+            begin_erasure(tenant, now_ms).run(db)
+
+    return Task("begin_again", run, rows=256)
+
+
+def destroy_keys(tenant: str) -> Task[int]:
+    """Nobody can open any more what was sealed for the tenant before its erasure began.
+
+    Answers the last event that goes. Where no new key could be made for what came since, its events up to now go: nobody
+    can open those either.
     """
 
     def run(db: sqlite3.Connection) -> int:
         no = _number(db, tenant)
-        db.execute(_UNLOCK, (no,))
         found = db.execute(_STAND, (no,)).fetchone()
-        keys_of(db).destroy(tenant)
-        return found[0] if found else 0
+        if no is None or found is None:
+            return 0
+        up_to, done, _ = found
+        keys, below = keys_of(db), _ALL_KEYS - done
+        if done <= _ALL_KEYS:
+            if not below and not keys.plain:
+                up_to = max(up_to, db.execute(_LAST, (no,)).fetchone()[0])
+            db.execute("UPDATE erasure SET up_to = ?, done = 0 WHERE tenant = ?", (up_to, no))
+            keys.destroy(tenant, below)
+        return int(up_to)
 
     return Task("destroy_keys", run)
 
@@ -210,7 +254,7 @@ def erase_next(tenant: str, limit: int, now_ms: int, hour: int = -1) -> Task[Ste
             raise InvariantError(f"what is sealed for tenant {tenant} can still be opened: destroy_keys comes first")
         window = db.execute(_WINDOW, (no, done, up_to, limit)).fetchall()
         if not window:
-            return _erase_hours(db, no, hour)
+            return _erase_hours(db, tenant, no, hour)
         seqs, last = _choose(window, limit)
         stopped = _erase(db, seqs, now_ms)
         db.execute("UPDATE erasure SET done = ? WHERE tenant = ?", (last, no))
@@ -246,7 +290,7 @@ class ErasureReads:
         found = await self._reader.fetch(_FIND, (tenant, event_id))
         if not found:
             return None
-        seq, gone, opts = found[0]
+        seq, gone, opts, _ = found[0]
         lanes = [lane for (lane,) in await self._reader.fetch(_LANES, (seq,))]
         return seq, codec.decode_opts(opts).erased_at_ms if gone else None, lanes
 
@@ -272,6 +316,14 @@ def _number(db: sqlite3.Connection, tenant: str) -> int | None:
     if found is None and db.execute("SELECT 1 FROM token WHERE tenant = ? LIMIT 1", (tenant,)).fetchone():
         found = db.execute("INSERT INTO tenant (name) VALUES (?) RETURNING no", (tenant,)).fetchall()[0]
     return None if found is None else int(found[0])
+
+
+def _gone_beyond(db: sqlite3.Connection, tenant: str, no: int | None, up_to: int) -> bool:
+    """Whether rows that an erasure up to there doesn't reach are sealed with keys that are gone."""
+    gone = set(keys_of(db).gone(db, tenant))
+    beyond = {number for (number,) in db.execute(_KEYS_BEYOND, (no, up_to))}
+    specs = {key_number(spec) for (spec,) in db.execute(_SPECS, (no,)) if is_sealed(spec)}
+    return not gone.isdisjoint(beyond | specs)
 
 
 def _blank(lane: int, endpoint_id: str, tenant: str, status: str, deleted_ms: int) -> Endpoint:
@@ -321,7 +373,7 @@ def _erase(db: sqlite3.Connection, seqs: Sequence[int], now_ms: int) -> int:
     return stopped
 
 
-def _erase_hours(db: sqlite3.Connection, no: int, hour: int) -> Step:
+def _erase_hours(db: sqlite3.Connection, tenant: str, no: int, hour: int) -> Step:
     """The last steps: hourly statistics, then the erasure's own row."""
     for _ in range(HOURS_A_STEP):
         following = db.execute(_NEXT_HOUR, (hour,)).fetchone()[0]
@@ -329,8 +381,8 @@ def _erase_hours(db: sqlite3.Connection, no: int, hour: int) -> Step:
             for statement in _LANES_HOLD_NOTHING:  # an attempt that ended late may have written some
                 db.execute(statement, (no,))
             db.execute("DELETE FROM erasure WHERE tenant = ?", (no,))
-            keys_of(db).drop_destroyed(db)
+            keys_of(db).drop_gone(db, tenant)
             return Step(0, 0, more=False)
         hour = following
-        db.execute(_ERASE_HOUR, (hour, no))
+        db.execute(_ERASE_HOUR, (no, hour))
     return Step(0, 0, more=True, hour=hour)

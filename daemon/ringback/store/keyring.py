@@ -48,11 +48,16 @@ _ERASED_TENANT = (
 )
 _CURRENT = "SELECT no, wrapped FROM tenant_key WHERE tenant = ? AND wrapped IS NOT NULL ORDER BY no DESC LIMIT 1"
 _MAKE = "INSERT INTO tenant_key (tenant, wrapped, created_ms) VALUES (?, x'', ?) RETURNING no"
+_REMEMBER = (
+    "INSERT INTO erased_event (tenant, id, erased_ms) VALUES (?, ?, ?) ON CONFLICT (tenant, id) DO UPDATE"
+    " SET erased_ms = max(erased_ms, excluded.erased_ms)"
+)
 _FORGET = (
     "INSERT INTO erased_tenant (tenant, erased_ms) VALUES (?, ?) ON CONFLICT (tenant) DO UPDATE"
     " SET erased_ms = excluded.erased_ms"
 )
-_DESTROY = "UPDATE tenant_key SET wrapped = NULL, destroyed_ms = ? WHERE tenant = ? AND wrapped IS NOT NULL"
+_DESTROY = "UPDATE tenant_key SET wrapped = NULL, destroyed_ms = ? WHERE tenant = ? AND wrapped IS NOT NULL AND no < ?"
+_BEYOND_ALL = 1 << 62
 
 
 class Masters(NamedTuple):
@@ -128,10 +133,10 @@ class Keyring:
                 found |= self._written(lambda: {tenant: self._make(tenant) for tenant in missing})
         return found
 
-    def rotate(self, tenant: str) -> None:
-        """A new key, with which the tenant's rows are sealed from now on; older rows keep theirs."""
+    def rotate(self, tenant: str) -> int:
+        """A new key, with which the tenant's rows are sealed from now on; older rows keep theirs. Its number."""
         with self._lock:
-            self._written(lambda: self._make(tenant))
+            return self._written(lambda: self._make(tenant)).number
 
     def find(self, number: int) -> KeyState | None:
         """The key of that number; None if there never was one here. Raises Tampered if it doesn't unwrap."""
@@ -154,8 +159,10 @@ class Keyring:
                     found[number] = (row[0], bool(row[1]))
         return found
 
-    def destroy(self, tenant: str) -> int:
-        """Destroy all keys of a tenant; how many. What they sealed can't be read any more, wherever it lies.
+    def destroy(self, tenant: str, below: int = 0) -> int:
+        """Destroy a tenant's keys; how many. What they sealed can't be read any more, wherever it lies.
+
+        ``below``: only those of a lower number, 0 for all.
 
         That it was erased is noted, too: without encryption that alone keeps a restored backup from bringing it back.
         """
@@ -163,26 +170,27 @@ class Keyring:
         def work() -> int:
             now_ms = self._now_ms()
             self._db.execute(_FORGET, (tenant, now_ms))
-            return self._db.execute(_DESTROY, (now_ms, tenant)).rowcount
+            return self._db.execute(_DESTROY, (now_ms, tenant, below or _BEYOND_ALL)).rowcount
 
         with self._lock:
             return self._written(work)
 
     # What was erased.
 
-    def remember(self, tenant: str, event_id: str) -> None:
-        """Note that an event was erased, so that a restored backup can be rid of it again."""
-        with self._lock:
-            self._db.execute(
-                "INSERT INTO erased_event (tenant, id, erased_ms) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                (tenant, event_id, self._now_ms()),
-            )
+    def remember(self, tenant: str, event_id: str, accepted_ms: int = 0) -> None:
+        """Note that an event was erased, so that a restored backup can be rid of it again.
 
-    def erased(self, after: tuple[str, str], limit: int) -> list[tuple[str, str]]:
-        """Erased events (tenant, id) beyond ``after``, by tenant and id."""
+        ``accepted_ms``: when it was accepted; by a clock that was put back since, it is not erased before that.
+        """
+        with self._lock:
+            self._db.execute(_REMEMBER, (tenant, event_id, max(accepted_ms, self._now_ms())))
+
+    def erased(self, after: tuple[str, str], limit: int) -> list[tuple[str, str, int]]:
+        """Erased events (tenant, id, when last) beyond ``after``, by tenant and id."""
         with self._lock:
             return self._db.execute(
-                "SELECT tenant, id FROM erased_event WHERE (tenant, id) > (?, ?) ORDER BY tenant, id LIMIT ?",
+                "SELECT tenant, id, erased_ms FROM erased_event WHERE (tenant, id) > (?, ?)"
+                " ORDER BY tenant, id LIMIT ?",
                 (*after, limit),
             ).fetchall()
 

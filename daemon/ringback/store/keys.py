@@ -63,6 +63,11 @@ class Keys:
         """Whether what is written is sealed."""
         return self._ring is not None
 
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is sealed, nor was."""
+        return self._ring is None and not self._locked
+
     # Writing, inside a transaction.
 
     def ensure(self, db: sqlite3.Connection, tenants: Iterable[str]) -> dict[str, Key]:
@@ -138,30 +143,37 @@ class Keys:
 
     # What only the writer's thread may do, so that no row of an open batch is sealed by a key that is gone.
 
-    def destroy(self, tenant: str) -> None:
-        """Destroy the tenant's keys, at once and for good. The transaction's last step."""
+    def destroy(self, tenant: str, below: int = 0) -> None:
+        """Destroy the tenant's keys, at once and for good: all, or those of a number ``below`` that."""
         if self._file is not None:
-            self._file.destroy(tenant)
+            self._file.destroy(tenant, below)
             self._forget(tenant)
 
-    def rotate(self, tenant: str) -> None:
-        """Seal the tenant's coming rows with a new key."""
-        if self._ring is not None:
-            self._ring.rotate(tenant)
-            self._forget(tenant)
+    def rotate(self, tenant: str) -> int:
+        """Seal the tenant's coming rows with a new key; its number, 0 if none can be made."""
+        if self._ring is None:
+            return 0
+        number = self._ring.rotate(tenant)
+        self._forget(tenant)
+        return number
 
-    def drop_destroyed(self, db: sqlite3.Connection) -> None:
-        """Rows sealed with keys that are destroyed are gone: nothing needs them any more."""
+    def gone(self, db: sqlite3.Connection, tenant: str) -> list[int]:
+        """The tenant's keys that rows were sealed with and that nobody has any more: destroyed, or lost."""
         if self._file is None:
-            return
-        for number, (_, gone) in self._file.states(needed(db).keys).items():
-            if gone:
-                db.execute("DELETE FROM sealed_key WHERE no = ?", (number,))
+            return []
+        numbers = [number for number, whose in needed(db).keys.items() if whose == tenant]
+        states = self._file.states(numbers)
+        return [number for number in numbers if states.get(number, (tenant, True)) != (tenant, False)]
 
-    def remember_erased(self, tenant: str, event_id: str) -> None:
+    def drop_gone(self, db: sqlite3.Connection, tenant: str) -> None:
+        """The tenant's rows sealed with keys that are gone are so, too: nothing needs those keys any more."""
+        for number in self.gone(db, tenant):
+            db.execute("DELETE FROM sealed_key WHERE no = ?", (number,))
+
+    def remember_erased(self, tenant: str, event_id: str, accepted_ms: int) -> None:
         """Note in the keyring that an event was erased: a backup that is restored is rid of it again."""
         if self._file is not None:
-            self._file.remember(tenant, event_id)
+            self._file.remember(tenant, event_id, accepted_ms)
 
     def _forget(self, tenant: str) -> None:
         self._current = {name: key for name, key in self._current.items() if name != tenant}
@@ -243,9 +255,10 @@ def fits(db: sqlite3.Connection, ring: Keyring, where: object) -> Needed:
     need = needed(db)
     if need.ring and need.ring != ring.id:
         raise KeyringLost(f"{where} belongs to another database: put the keyring of this one (its newest copy) back")
-    lacking = set(need.keys) - set(ring.states(need.keys))
-    if lacking:
-        tenants = sorted({need.keys[number] for number in lacking})
+    states = ring.states(need.keys)
+    # Of another tenant: an older copy of the keyring was put back, and gave the number anew.
+    tenants = sorted({whose for number, whose in need.keys.items() if states.get(number, ("",))[0] != whose})
+    if tenants:
         raise KeyringLost(
             f"{where} lacks the keys of {len(tenants)} tenants ({', '.join(tenants[:3])}{', …' * (len(tenants) > 3)}):"
             " put its newest copy back; to give up what they sealed, say `ringback tenant erase NAME` for each"

@@ -197,15 +197,21 @@ def _hold(db: sqlite3.Connection, now_ms: int, counts: dict[str, int]) -> tuple[
     return Restored(taken_at_ms, counts, paused, owed), high_seq
 
 
-def hold_endpoints(now_ms: int) -> Task[int | None]:
-    """Pause what would send, note what was paused: once after a restore.
-
-    Answers when the backup was taken (0 if it doesn't say), at that one start; else None.
-    """
+def taken_at() -> Task[int | None]:
+    """Until ``hold_endpoints`` after a restore: when the backup was taken (0 if it doesn't say). Else None."""
 
     def run(db: sqlite3.Connection) -> int | None:
+        return marks.get(db, "backup_ms") if marks.get(db, "hold_endpoints") else None
+
+    return Task("taken_at", run)
+
+
+def hold_endpoints(now_ms: int) -> Task[None]:
+    """Pause what would send, note what was paused: once after a restore."""
+
+    def run(db: sqlite3.Connection) -> None:
         if not marks.get(db, "hold_endpoints"):
-            return None
+            return
         keys = keys_of(db)
         # What an earlier restore paused and nobody has moved since is in the table already.
         for lane, revision, spec in db.execute(_LIVE).fetchall():
@@ -217,7 +223,6 @@ def hold_endpoints(now_ms: int) -> Task[int | None]:
                 db.execute(_PAUSE, (new.status.value, paused, lane))
                 db.execute("INSERT INTO restored_lane (lane) VALUES (?) ON CONFLICT DO NOTHING", (lane,))
         marks.put(db, "hold_endpoints", 0)
-        return marks.get(db, "backup_ms")
 
     return Task("hold_endpoints", run)
 
