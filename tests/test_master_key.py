@@ -1,12 +1,15 @@
 """The master key: every form of it, where it may come from, and what is said of what is no key."""
 
 import base64
+import os
 import secrets
 
 import pytest
 
 from ringback.config import ConfigError, load, load_all
 from ringback.config.master_key import MAX_FILE_BYTES, MasterKeys, read_master_keys
+from ringback.core.envelope import Key
+from ringback.store.keyring import Masters
 
 #: With a byte that no text has, as 32 random bytes nearly always do.
 RAW = bytes(range(224, 256))
@@ -66,6 +69,20 @@ def test_what_the_documents_tell_to_run_makes_a_key(tmp_path):
         key = secrets.token_bytes(32)
         for content in (key, base64.b64encode(key) + b"\n", key.hex().encode()):
             assert read_master_keys(held(tmp_path / "k", content), "", {})[0].key == key
+
+
+def test_a_pipe_holds_no_start_up(tmp_path):
+    """Nor a device: only a regular file is read, and what isn't one is named at once."""
+    os.mkfifo(tmp_path / "k")
+    for path in (str(tmp_path / "k"), "/dev/zero"):
+        assert read_master_keys(path, "", {})[1] == [("encryption.key_file", f"{path} is no regular file")]
+
+
+def test_a_key_is_in_no_representation(tmp_path):
+    """Nor what hands it on: whatever prints it shows none of it."""
+    for held_by in (MasterKeys(RAW, OTHER), Masters(RAW, OTHER), Key(RAW, 1)):
+        for key in (RAW, OTHER):
+            assert repr(key)[2:-1] not in f"{held_by} {held_by!r}"
 
 
 @pytest.mark.parametrize("what", NO_KEYS)

@@ -8,6 +8,7 @@ Must not know: what is sealed with it.
 
 import base64
 import binascii
+import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,9 @@ class MasterKeys(NamedTuple):
     key: bytes | None = None
     old: bytes | None = None
     exposed: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return "MasterKeys(…)"
 
 
 class _Unusable(Exception):  # noqa: N818 - carries the words of one problem to the place that knows its key
@@ -76,10 +80,13 @@ def _path(named: str, credential: Path | None) -> Path | None:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_FILE_BYTES + 1)
+        with open(path, "rb", opener=_open) as stream:
+            regular = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+            raw = stream.read(MAX_FILE_BYTES + 1) if regular else b""
     except OSError as problem:
         raise _Unusable(f"{path} can't be read: {problem.strerror}") from None
+    if not regular:
+        raise _Unusable(f"{path} is no regular file")
     key = _decode(raw) if len(raw) <= MAX_FILE_BYTES else None
     if key is None:
         raise _Unusable(
@@ -87,6 +94,11 @@ def _read(path: Path) -> bytes:
             " (openssl rand -base64 32)"
         )
     return key
+
+
+def _open(path: str, flags: int) -> int:
+    """A pipe that nobody writes to must not hold a start up."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _decode(raw: bytes) -> bytes | None:

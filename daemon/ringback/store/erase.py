@@ -220,8 +220,8 @@ def begin_again(tenant: str, now_ms: int) -> Task[None]:
 def destroy_keys(tenant: str) -> Task[int]:
     """Nobody can open any more what was sealed for the tenant before its erasure began.
 
-    Answers the last event that goes. Where no new key could be made for what came since, its events up to now go: nobody
-    can open those either.
+    Answers the last event that goes. Where no new key could be made for what came since, its events up to now go:
+    nobody can open those either.
     """
 
     def run(db: sqlite3.Connection) -> int:

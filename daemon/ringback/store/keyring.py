@@ -66,6 +66,9 @@ class Masters(NamedTuple):
     key: bytes | None = None
     old: bytes | None = None
 
+    def __repr__(self) -> str:
+        return "Masters(…)"
+
 
 class KeyState(NamedTuple):
     """A key of that number: whose it is; ``key`` None: it was destroyed."""
