@@ -35,7 +35,7 @@ def _impatient(monkeypatch):
 
 async def _recovered(store) -> None:
     async with asyncio.timeout(10):
-        while store.writer.full:  # noqa: ASYNC110 - the writer's thread has no event to wait for
+        while "store.recovered" not in store.troubles:  # noqa: ASYNC110 - the writer's thread has no event to wait for
             await asyncio.sleep(0.01)
 
 
@@ -236,3 +236,32 @@ def test_a_keyring_without_room_is_not_called_damaged(tmp_path, monkeypatch):
     with pytest.raises(StateFull, match=r"keyring\.db"):
         opened_once.unlock(MASTERS, lambda: NOW_MS)
     open_state(tmp_path, NOW_MS).close()
+
+
+async def test_a_new_tenants_key_without_room_costs_that_event_alone(tmp_path, monkeypatch):
+    """Refused by name like any other on a full disk; the tenants that have keys go on, and so does this one later."""
+
+    def full(_self, _tenant):
+        raise full_error()
+
+    async with opened(tmp_path, masters=MASTERS) as store:
+        assert isinstance(await store.run(accept("a")), Accepted)
+        with monkeypatch.context() as patched:
+            patched.setattr(Keyring, "_make", full)
+            assert (await store.all(accept("b", tenant="new")))[0] == Failed("storage_full", "the disk is full")
+            assert isinstance(await store.run(accept("c")), Accepted)
+        assert isinstance(await store.run(accept("b", tenant="new")), Accepted)
+        assert store.fatal == []
+    check_invariants(tmp_path / "ringback.db")
+
+
+def test_a_new_key_needs_no_new_file(tmp_path):
+    """The keyring's journal stays, empty: where no file can be made any more a key still can."""
+    opened_once = open_state(tmp_path, NOW_MS)
+    ring = opened_once.unlock(MASTERS, lambda: NOW_MS)
+    before = {path.name for path in tmp_path.iterdir()}
+    ring.make(["acme"])
+    ring.make(["other"])
+    assert {path.name for path in tmp_path.iterdir()} == before
+    assert (tmp_path / "keyring.db-journal").read_bytes() == b""
+    opened_once.close()

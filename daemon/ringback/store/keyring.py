@@ -304,6 +304,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         # EXTRA syncs the directory too: a key must not come back with a journal that a power cut left.
         db.execute("PRAGMA synchronous = EXTRA")
         db.execute("PRAGMA secure_delete = ON")
+        # The journal's file stays, empty: where none can be made (no inode left) a new key would end the process.
+        db.execute("PRAGMA journal_mode = TRUNCATE")
     except BaseException:
         db.close()
         raise
