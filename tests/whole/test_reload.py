@@ -1,9 +1,15 @@
 """SIGHUP in the running daemon: settings and declared endpoints change, and no request is dropped for it."""
 
+import contextlib
+import itertools
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +17,31 @@ from tests.harness.daemon import Daemon
 from tests.harness.receiver_client import ROOT, Receiver
 from tests.harness.waiting import wait_until
 
+from ringback import Producer
+
 pytestmark = pytest.mark.whole
+
+RELOADS = 20
+#: Streams until the file named stop exists, with a breath after each window; prints what was answered, in order.
+STREAM = """
+import asyncio, json, os, sys, time
+from ringback import AsyncProducer, Producer
+kind, path, stop = sys.argv[1:]
+def events():
+    n = 0
+    while n % 32 or not os.path.exists(stop):
+        yield {"id": f"{kind}-{n}", "type": "a.b", "data": {"n": n}}
+        n += 1
+        if n % 32 == 0:
+            time.sleep(0.02)
+async def asynchronous():
+    async with AsyncProducer(path, window=32) as producer:
+        return [[ack.id, ack.duplicate] async for ack in producer.stream(events())]
+def blocking():
+    with Producer(path, window=32) as producer:
+        return [[ack.id, ack.duplicate] for ack in producer.stream(events())]
+print(json.dumps(blocking() if kind == "blocking" else asyncio.run(asynchronous())))
+"""
 
 
 def reload(daemon: Daemon, event: str = "config.reloaded") -> dict[str, Any]:
@@ -125,3 +155,83 @@ def test_a_bad_configuration_is_refused_and_the_daemon_goes_on(daemon: Daemon, r
     assert daemon.term() == 0
     daemon.spawn()
     assert daemon.wait() == 78
+
+
+@contextlib.contextmanager
+def streams(daemon: Daemon, stop: Path) -> Iterator[dict[str, list[str]]]:
+    """Both producers in processes of their own while the block runs; then what each was answered, ids in order."""
+    running = {
+        kind: subprocess.Popen(
+            [sys.executable, "-c", STREAM, kind, str(daemon.events_path), str(stop)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for kind in ("blocking", "asyncio")
+    }
+    acked: dict[str, list[str]] = {}
+    try:
+        yield acked
+        stop.touch()
+        for kind, process in running.items():
+            answers = json.loads(process.communicate(timeout=60)[0])
+            assert not [key for key, duplicate in answers if duplicate], "sent twice: a connection was lost"
+            acked[kind] = [key for key, _ in answers]
+    finally:
+        for process in running.values():
+            process.kill()
+            process.communicate()
+
+
+def configurations(daemon: Daemon, receiver: Receiver) -> Iterator[str]:
+    """Put one configuration after the other in place, good and bad in turn; yields the name of the line to come."""
+    for n in itertools.count():
+        declare(daemon, "crm", f'url = "{receiver.url(f"/ok/crm{n % 2}")}"\nconcurrency = {n % 7 + 1}')
+        daemon.configure(
+            {
+                "egress": {"deny_networks": [f"192.0.2.{n}/32"]},
+                "delivery": {"concurrency": 50 + n, "timeout_s": 10 + n, "max_idle_connections": 10 + n},
+                "retention": {"events_days": 10 + n, "attempts_days": 5 + n, "max_database_bytes": (n + 1) << 30},
+                "endpoint_defaults": {"concurrency": n % 5 + 2},
+            }
+        )
+        yield "config.reloaded"
+        declare(daemon, "bad", 'url = "https://10.0.0.1/"')
+        yield "config.rejected"
+        (daemon.config_path.parent / "endpoints.d" / "bad.toml").unlink()
+        daemon.configure({"delivery": {"timeout_s": 0}})
+        yield "config.rejected"
+        daemon.configure({"delivery": {"timeout_s": 10}})
+        (daemon.config_path.parent / "endpoints.d" / "crm.toml").unlink()  # what it is owed is held until it is back
+        yield "config.reloaded"
+
+
+def test_no_producer_notices_a_reload(daemon: Daemon, receiver: Receiver, tmp_path: Path) -> None:
+    """Twenty, good and bad, under load: nothing raised, each answer in its place, each event delivered once to each."""
+    declare(daemon, "crm", f'url = "{receiver.url("/ok/crm0")}"')
+    daemon.start()
+    daemon.endpoint(receiver.url("/ok/all"), name="all")
+    single = []
+    with streams(daemon, tmp_path / "stop") as acked, Producer(str(daemon.events_path)) as producer:
+        for path in ("blocking-0", "asyncio-0"):
+            wait_until(lambda key=path: key in receiver.seen("/ok/all"), 20, daemon.tail)
+        for event in itertools.islice(configurations(daemon, receiver), RELOADS):
+            mark = f'"event":"{event}"'
+            known = daemon.log_text().count(mark)
+            daemon.signal(signal.SIGHUP)
+            single.append(producer.send("a.b", {}).id)
+            wait_until(lambda m=mark, k=known: daemon.log_text().count(m) > k, 20, daemon.tail)
+        declare(daemon, "crm", f'url = "{receiver.url("/ok/crm0")}"')
+        reload(daemon)
+    for kind, keys in acked.items():
+        assert keys == [f"{kind}-{n}" for n in range(len(keys))], "answers out of order"
+        assert len(keys) > 200, "too few to prove anything"
+    everything = {*single, *acked["blocking"], *acked["asyncio"]}
+
+    def came(*paths: str) -> Counter[str]:
+        return sum((Counter({key: one.count for key, one in receiver.seen(path).items()}) for path in paths), Counter())
+
+    for paths in (("/ok/all",), ("/ok/crm0", "/ok/crm1")):
+        wait_until(lambda p=paths: len(came(*p)) >= len(everything), 60, lambda p=paths: f"{len(came(*p))} at {p}")
+        assert came(*paths) == Counter(everything), "lost or doubled"
+    assert daemon.sql("SELECT count(*) FROM event") == [(len(everything),)]
