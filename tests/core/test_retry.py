@@ -137,6 +137,8 @@ def test_a_first_gap_next_to_nothing_doesnt_overflow():
     gap_ms = largest_gap_ms(tiny)
     assert abs(gap_ms - 1000 * 10 ** (342 * math.log10(8) - 309)) < 1
     assert next_due_ms(tiny, 343, NOW_MS, 0.5, None) == NOW_MS + gap_ms
+    endless = RetryPolicy(delays_s=None, initial_s=5e-324, factor=8.0, max_s=100.0, attempts=1000, jitter=0.0)
+    assert largest_gap_ms(endless) == 100_000
 
 
 def test_clamp_pulls_back_a_due_time_from_a_wrong_clock():

@@ -25,9 +25,12 @@ from typing import Any
 from tests.harness.daemon import Daemon
 from tests.harness.producer import line_of
 from tests.harness.receiver_client import Receiver
+from tests.harness.waiting import wait_until
 
 RATE_PER_S = 300
 CUT_AFTER_S = (0.5, 3.0)
+#: What a life must have shown for before its cut, however slow the machine is: a cut with less proves nothing.
+LEAST_BEFORE_CUT = 51
 #: How long events keep coming after the cut: an ok to one of those would be a lie.
 AFTER_CUT_S = 0.3
 IMAGE_BYTES = 400 * 1024 * 1024
@@ -134,6 +137,7 @@ def one_cut(daemon: Daemon, disk: Disk, life: int, chance: random.Random) -> tup
     load = Paced(daemon, life)
     load.start()
     time.sleep(chance.uniform(*CUT_AFTER_S))
+    wait_until(lambda: len(load.acked) >= LEAST_BEFORE_CUT, TIME_LIMIT_S, daemon.tail)
     load.cutting = True
     disk.cut()
     late = len(load.late)

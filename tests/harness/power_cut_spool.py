@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.harness.daemon import Daemon
-from tests.harness.power_cut import AFTER_CUT_S, CUT_AFTER_S, Disk, run
+from tests.harness.power_cut import AFTER_CUT_S, CUT_AFTER_S, LEAST_BEFORE_CUT, TIME_LIMIT_S, Disk, run
 from tests.harness.spool_load import SpoolLoad
 from tests.harness.waiting import wait_until
 
@@ -46,6 +46,7 @@ def cuts(given: argparse.Namespace, daemon: Daemon, disk: Disk) -> None:
         load = SpoolLoad(spool, f"life{life}", FILES_PER_S)
         load.start()
         time.sleep(chance.uniform(*CUT_AFTER_S))
+        wait_until(lambda left=load.left: len(left) >= LEAST_BEFORE_CUT, TIME_LIMIT_S, daemon.tail)
         load.cutting = True
         disk.cut()
         time.sleep(AFTER_CUT_S)

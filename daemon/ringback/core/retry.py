@@ -105,7 +105,7 @@ def _exponential_s(policy: RetryPolicy, exponent: int) -> float:
     if policy.initial_s <= 0 or policy.factor <= 1:
         return min(policy.initial_s, policy.max_s)
     growth = exponent * math.log(policy.factor)
-    if policy.initial_s >= policy.max_s or growth >= math.log(policy.max_s / policy.initial_s):
+    if policy.initial_s >= policy.max_s or growth >= math.log(policy.max_s) - math.log(policy.initial_s):
         return policy.max_s
     if growth > _MAX_GROWTH:  # only a first gap that is next to nothing gets here
         return min(policy.max_s, math.exp(growth + math.log(policy.initial_s)))
