@@ -64,7 +64,7 @@ def test_without_a_daemon_a_url_is_looked_at_from_here(tmp_path, monkeypatch) ->
     with refusing_port() as port:
         done = CliRunner().invoke(main, ["doctor", f"http://127.0.0.1:{port}/", "--config", config])
     assert done.exit_code == 1, done.output
-    assert "looked at from here" in done.stderr
+    assert "Looked at from here" in done.stderr
     assert "connection refused" in done.stdout
     assert "sends everything to https://staging.example.com/in instead" in done.stdout
     forbidden = CliRunner().invoke(main, ["doctor", "https://10.0.0.1/", "--config", config])

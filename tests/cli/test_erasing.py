@@ -50,7 +50,7 @@ def test_a_tenant_is_erased(cli: Cli, parts: Parts) -> None:
     for n in range(300):
         parts.event(id=f"e{n}", tenant="acme", data={"said": WORD})
     done = cli("tenant", "erase", "acme", "--yes")
-    assert (done.exit_code, done.stdout) == (0, "tenant acme is erased: 1 endpoints, 300 events\n")
+    assert (done.exit_code, done.stdout) == (0, "tenant acme is erased: 1 endpoint, 300 events\n")
     shown = json.loads(cli("tenant", "show", "acme", "--json").stdout)
     assert shown == {"tenant": "acme", "endpoints": 0, "events": 300, "erasing": False, "left": 0}
     assert "endpoints" in cli("tenant", "show", "acme").stdout

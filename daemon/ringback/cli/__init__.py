@@ -55,7 +55,7 @@ def main() -> None:
     \b
     Start a daemon:        ringback run
     Register a receiver:   ringback endpoint add https://example.com/hooks
-    Hand it an event:      ringback emit stt.jobs.completed --data '{"job_id": "42"}'
+    Hand it an event:      ringback emit stt.jobs.completed --data '{"job": 42}'
     See what became of it: ringback delivery list
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
 

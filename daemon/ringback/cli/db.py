@@ -15,6 +15,7 @@ import click
 
 from ringback.cli.client import Api, CommandError, NotFound, Refused, Unreachable
 from ringback.cli.context import Group, alone_in, find_socket, json_option, load_settings, print_json, where
+from ringback.cli.words import counted
 
 PATH = "/api/v1/db"
 #: Copying or checking a large database takes its time before the first byte of the answer.
@@ -249,7 +250,7 @@ def prune(
     if as_json:
         print_json(gone)
     else:
-        click.echo(f"pruned: {gone['events']} events, details of {gone['attempts']} attempts")
+        click.echo(f"pruned: {counted(gone['events'], 'event')}, details of {counted(gone['attempts'], 'attempt')}")
 
 
 def _until_done(step: Callable[[], Mapping[str, int]]) -> dict[str, int]:
@@ -307,9 +308,11 @@ def _say_held(found: Mapping[str, Any]) -> None:
     if not found["endpoints"] and not found["owed"]:
         click.echo("Nothing would be sent again.")
         return
+    are = "is" if found["endpoints"] == 1 else "are"
+    owed = "1 delivery wasn't" if found["owed"] == 1 else f"{found['owed']:,} deliveries weren't"
     click.echo(
-        f"{found['endpoints']} endpoints are paused. {found['owed']} deliveries weren't made when the backup was taken "
-        "and would be sent, perhaps again:"
+        f"{counted(found['endpoints'], 'endpoint')} {are} paused. {owed} made when the backup was taken and would be "
+        "sent, perhaps again:"
     )
     for one in found["owed_to"][:MAX_NAMED]:
         name = one["name"] or one["endpoint_id"] or "callbacks"
@@ -320,9 +323,9 @@ def _say_held(found: Mapping[str, Any]) -> None:
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return (
-        f"{counts['events']} events, {counts['owed']} owed, {counts['endpoints']} endpoints" if counts else "unreadable"
-    )
+    if not counts:
+        return "unreadable"
+    return f"{counted(counts['events'], 'event')}, {counts['owed']:,} owed, {counted(counts['endpoints'], 'endpoint')}"
 
 
 def _size(count: int) -> str:

@@ -14,6 +14,7 @@ import click
 from ringback.cli.client import Api, NotFound, Unreachable
 from ringback.cli.context import Command, alone_in, find_socket, json_option, load_settings, print_json, where
 from ringback.cli.lists import endpoint_id
+from ringback.cli.words import counted, folded
 
 PATH = "/api/v1/doctor"
 #: Each step has its own deadline, the longest 600 s (delivery.timeout_s), twice with --send.
@@ -74,7 +75,7 @@ def _url(daemon: Api, url: str, config_path: str | None, socket_path: str | None
         return daemon.post(PATH, {"url": url})
     except Unreachable as gone:
         alone_in(config_path, socket_path)  # one that was named by its socket is never worked around
-        click.echo(f"ringback: {gone.message}; looked at from here, by the configuration", err=True)
+        click.echo(f"ringback: {gone.message} Looked at from here, by the configuration.", err=True)
     return asyncio.run(_alone(url, load_settings(config_path)))
 
 
@@ -112,16 +113,9 @@ def told(found: dict[str, Any]) -> Iterator[str]:
     yield f"{named}, {found['url']}" if named else found["url"]
     for step in found["steps"]:
         level = click.style(f"{step['level']:<7}", fg=_COLOURS.get(step["level"]))
-        yield f"  {level}  {step['step']:<9}  {_plain(step['text'])}"
+        yield folded(f"  {level}  {step['step']:<9}  ", step["text"])
         if step["do"]:
-            yield f"{'':22}-> {_plain(step['do'])}"
+            yield folded(f"{'':22}-> ", step["do"])
     levels = [step["level"] for step in found["steps"]]
-    counts = [
-        f"{count} {name}{'s' if count > 1 else ''}" for name in ("problem", "warning") if (count := levels.count(name))
-    ]
+    counts = [counted(count, name) for name in ("problem", "warning") if (count := levels.count(name))]
     yield f"  {', '.join(counts) or 'nothing is wrong on the way'}"
-
-
-def _plain(text: str) -> str:
-    """Text that can't steer a terminal."""
-    return "".join(char if char.isprintable() else "�" for char in text)

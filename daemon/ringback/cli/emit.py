@@ -46,7 +46,7 @@ def emit(  # noqa: PLR0917 - click hands each option by name
     Examples:
       ringback emit stt.jobs.completed --data '{"job_id": "42"}'
       ringback emit stt.jobs.completed --data @result.json --tenant acme
-      ringback emit stt.jobs.completed --callback '{"url": "https://example.com/hook", "dialect": "standard"}'
+      ringback emit ocr.page --callback '{"url": "https://example.com/hook"}'
       ringback emit --ndjson events.ndjson --rate 500
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
     if (event_type is None) == (ndjson is None):

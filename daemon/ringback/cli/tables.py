@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ringback.cli.words import plain
+
 PIPE_WIDTH = 1000
 GAP = 2
 WIDE = 160  # columns of a terminal that has room for everything
@@ -88,11 +90,13 @@ def cell(value: object) -> Text:
     """A value as text, never as markup: what an endpoint is named must not paint the screen."""
     if value is None:
         return Text("–", style="dim")
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
     if isinstance(value, list):
         value = ", ".join(map(str, value))
     if isinstance(value, dict):
         value = ", ".join(f"{key}={item}" for key, item in value.items() if item is not None)
-    text = "".join(char if char.isprintable() else "�" for char in str(value))
+    text = plain(str(value))
     return Text(text, style=_STYLES.get(text, ""))
 
 

@@ -13,6 +13,7 @@ import click
 from ringback.cli.client import Api, Unreachable, segment
 from ringback.cli.context import Group, api, json_option, print_json, where
 from ringback.cli.erasing import sure, tenant_alone, yes_option
+from ringback.cli.words import counted
 
 PATH = "/api/v1/tenants"
 #: Seconds between two looks at an erasure that goes on.
@@ -83,7 +84,7 @@ def erase(
     if as_json:
         print_json(done)
         return
-    click.echo(f"tenant {name} is erased: {done['endpoints']} endpoints, {done['events']} events")
+    click.echo(f"tenant {name} is erased: {counted(done['endpoints'], 'endpoint')}, {counted(done['events'], 'event')}")
 
 
 @tenant.command("rotate-key")

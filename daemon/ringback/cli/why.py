@@ -11,6 +11,7 @@ import click
 from ringback.cli.client import Api, NotFound, segment
 from ringback.cli.context import Command, api, json_option, print_json, where
 from ringback.cli.lists import endpoint_id
+from ringback.cli.words import folded
 
 PATH = "/api/v1/why"
 
@@ -61,10 +62,10 @@ def told(found: dict[str, Any]) -> Iterator[str]:
     """The answer as lines of text."""
     name = f" ({found['name']})" if found.get("name") else ""
     yield f"{found['kind']} {found['id']}{name}"
-    yield f"  {found['summary']}"
+    yield folded("  ", found["summary"])
     yield ""
     for line in found["timeline"]:
-        yield f"  {_when(line['at'])}  {_plain(line['text'])}"
+        yield folded(f"  {_when(line['at'])}  ", line["text"])
     endpoint = found["kind"] == "endpoint"
     yield from _section("what holds it back" if endpoint else "why it waits", found.get("waits_for", ()))
     step = found.get("next")
@@ -80,11 +81,11 @@ def told(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _event(found: dict[str, Any]) -> Iterator[str]:
-    matched = [f"{one['delivery_id']}  {_plain(one['to'])}: {_plain(one['text'])}" for one in found["matched"]]
+    matched = [f"{one['delivery_id']}  {one['to']}: {one['text']}" for one in found["matched"]]
     if found["more_matched"]:
         matched.append(f"and {found['more_matched']} more")
     yield from _section("goes to", matched)
-    left_out = [f"{_plain(one['name'] or one['endpoint_id'])}: {_plain(one['reason'])}" for one in found["not_matched"]]
+    left_out = [f"{one['name'] or one['endpoint_id']}: {one['reason']}" for one in found["not_matched"]]
     if found["more_not_matched"]:
         left_out.append("and more endpoints, which were not looked at")
     yield from _section("did not go to", left_out)
@@ -95,12 +96,7 @@ def _section(title: str, lines: Any) -> Iterator[str]:
         yield ""
         yield f"  {title}:"
         for line in lines:
-            yield f"    {_plain(line)}"
-
-
-def _plain(text: str) -> str:
-    """Text that can't steer a terminal."""
-    return "".join(char if char.isprintable() else "�" for char in text)
+            yield folded("    ", line)
 
 
 def _when(timestamp: str) -> str:
