@@ -122,10 +122,11 @@ def test_every_state_and_step_has_words():
 
 
 def test_decisions_are_numbered_without_gaps():
-    """docs/adr holds one file a number, each with its date and its three sections."""
+    """docs/adr holds one file a number, each with that number in its title, its date and its three sections."""
     records = sorted((ROOT / "docs" / "adr").glob("*.md"))
     assert [int(record.name[:4]) for record in records] == list(range(1, len(records) + 1))
     for record in records:
         text = record.read_text()
+        assert text.startswith(f"# {int(record.name[:4])}. "), record.name
         assert re.search(r"^Date: \d{4}-\d\d-\d\d$", text, re.MULTILINE), record.name
         assert all(f"\n## {section}\n" in text for section in ("Context", "Decision", "Consequences")), record.name
