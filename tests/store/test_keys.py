@@ -10,6 +10,7 @@ from tests.store.kit import MASTERS, NOW_MS, accept, check_invariants, opened, r
 from ringback.core.envelope import Tampered, place
 from ringback.store import keys as module
 from ringback.store.database import open_state
+from ringback.store.erase import erase_event
 from ringback.store.errors import KeyProblem, KeyringLost, MasterKeyMissing, MasterKeyWrong, StateCorrupt, StoreError
 from ringback.store.keyring import KEYRING_NAME, Keyring, Masters
 from ringback.store.keys import PLAIN, Erased, Keys, Locked, keys_of
@@ -198,3 +199,25 @@ def test_a_connection_that_brings_no_keys_is_plain(tmp_path):
     with contextlib.closing(sqlite3.connect(tmp_path / "x")) as db:
         assert keys_of(db) is PLAIN
         assert PLAIN.ensure(db, ["acme"]) == {}
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+async def test_no_key_is_made_in_a_keyring_that_is_not_in_its_place(tmp_path, how):
+    """Whoever has a key goes on, others are refused: a copy from the running daemon brings back what was accepted."""
+    state = tmp_path / "s"
+    async with opened(state, masters=MASTERS) as store:
+        await store.run(accept("e1", tenant="acme"))
+        (state / KEYRING_NAME).unlink()
+        if how == "replaced":
+            Keyring(state / KEYRING_NAME, MASTERS, lambda: 1).close()
+        answers = await store.all(accept("e2", tenant="acme"), accept("e1", tenant="beta"), accept("e3", tenant="acme"))
+        assert [isinstance(one, Accepted) for one in answers] == [True, False, True]
+        assert "was deleted or replaced" in answers[1].message
+        with pytest.raises(StoreError, match="backup-keys"):
+            await store.run(erase_event("acme", "e1", NOW_MS))
+        saved = store.database.keyring_copy()
+        assert store.fatal == []
+    (state / KEYRING_NAME).write_bytes(saved)
+    async with opened(state, masters=MASTERS) as store:
+        loaded = await store.queue.load([1, 2, 3, 4])
+        assert [one.event.id for one in loaded if not one.corrupt] == ["e1", "e2", "e3"]

@@ -23,7 +23,6 @@ from ringback.store.check import Report, check_directory
 from ringback.store.database import Database
 from ringback.store.disk import usage
 from ringback.store.errors import StateError
-from ringback.store.keyring import copy_keyring
 from ringback.store.writer import Writer
 
 #: What a copy must leave free.
@@ -97,7 +96,7 @@ class Maintenance:
 
     async def keyring(self) -> bytes:
         """A copy of the keyring as of now: keys wrapped by the master key."""
-        found = await asyncio.to_thread(copy_keyring, self._database.directory)
+        found = await asyncio.to_thread(self._database.keyring_copy)
         _log.info("backup.keyring_made", bytes=len(found))
         return found
 

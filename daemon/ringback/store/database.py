@@ -28,7 +28,7 @@ from ringback.store.errors import (
 from ringback.store.keyring import KEYRING_NAME, Keyring, Masters
 from ringback.store.keys import Connection, Keys, attach, destroyed, needed, without_master
 from ringback.store.rows import CACHED_STATEMENTS
-from ringback.store.statedir import DIRECTORY_MODE, Ballast, Lock, Mark, Marker
+from ringback.store.statedir import DIRECTORY_MODE, Ballast, Lock, Mark, Marker, file_identity
 
 __all__ = [
     "Database",
@@ -72,7 +72,9 @@ class Database:
         self._marker = Marker(directory)
         self._created_at_ms = mark.created_at_ms
         self.marked_seq = mark.high_seq  #: what the marker says
-        self._files = [(path, found) for path in (self.path, self.wal_path) if (found := _identity(path)) is not None]
+        self._files = [
+            (path, found) for path in (self.path, self.wal_path) if (found := file_identity(path)) is not None
+        ]
         stored = db.execute(
             "SELECT max(coalesce((SELECT max(seq) FROM event), 0), (SELECT value FROM meta WHERE name = 'seq'))"
         ).fetchone()[0]
@@ -112,6 +114,12 @@ class Database:
         """Tenants whose keys are destroyed and whose rows are still here: of an erasure that broke off, or a backup."""
         return destroyed(self.writer, self._ring) if self._ring is not None else []
 
+    def keyring_copy(self) -> bytes:
+        """The bytes of the keyring in use, though its file may be gone meanwhile. Raises KeyringLost if none is."""
+        if self._ring is None:
+            raise KeyringLost("no keyring is in use")
+        return self._ring.copy()
+
     def _open_ring(self, masters: Masters, now_ms: Callable[[], int]) -> Keyring:
         path = self.directory / KEYRING_NAME
         if not path.exists() and needed(self.writer).ring:
@@ -131,7 +139,7 @@ class Database:
     def displaced(self) -> str | None:
         """Which file was deleted or replaced under us: SQLite would go on, and a restart would find nothing of it."""
         for path, opened in self._files:
-            if _identity(path) != opened:
+            if file_identity(path) != opened:
                 return f"{path} was deleted or replaced while it was in use"
         return None
 
@@ -227,15 +235,6 @@ def _mark_anew(database: Database, mark: Mark | None) -> None:
     except OSError as error:
         if mark is None or not faults.says_full(error, 0):
             raise
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file lies there now; None if there is none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _refuse_empty(path: Path, mark: Mark | None) -> None:

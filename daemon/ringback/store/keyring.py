@@ -21,6 +21,7 @@ from typing import NamedTuple, TypeVar
 
 from ringback.core.envelope import KEY_BYTES, NONCE_BYTES, Key, Tampered, place
 from ringback.store.errors import KeyringLost, MasterKeyWrong, StateCorrupt
+from ringback.store.statedir import file_identity
 
 T = TypeVar("T")
 
@@ -97,6 +98,7 @@ class Keyring:
         try:
             self._db = _connect(path)
             try:
+                self._path, self._opened = path, file_identity(path)
                 self._begin(path, masters)
             except BaseException:
                 self._db.close()
@@ -122,6 +124,7 @@ class Keyring:
 
         Raises:
             sqlite3.Error: it can't be written.
+            KeyringLost: it is not in its place any more.
         """
         found: dict[str, Key] = {}
         with self._lock:
@@ -185,8 +188,9 @@ class Keyring:
 
         ``accepted_ms``: when it was accepted; by a clock that was put back since, it is not erased before that.
         """
+        erased_ms = max(accepted_ms, self._now_ms())
         with self._lock:
-            self._db.execute(_REMEMBER, (tenant, event_id, max(accepted_ms, self._now_ms())))
+            self._written(lambda: self._db.execute(_REMEMBER, (tenant, event_id, erased_ms)))
 
     def erased(self, after: tuple[str, str], limit: int) -> list[tuple[str, str, int]]:
         """Erased events (tenant, id, when last) beyond ``after``, by tenant and id."""
@@ -272,7 +276,16 @@ class Keyring:
         return self._master
 
     def _written(self, work: Callable[[], T]) -> T:
-        """Do it in one transaction."""
+        """Do it in one transaction, in the file that the next start opens.
+
+        Raises:
+            KeyringLost: it isn't that any more. What rows are sealed with now is in the opened file alone.
+        """
+        if file_identity(self._path) != self._opened:
+            raise KeyringLost(
+                f"{self._path} was deleted or replaced while it is in use: no key is made. Save it before any restart,"
+                " with `ringback db backup-keys FILE`, and put that in its place"
+            )
         self._db.execute("BEGIN IMMEDIATE")
         try:
             done = work()

@@ -28,6 +28,15 @@ BALLAST_ROOM = 4
 _PID_DIGITS = 32
 
 
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """Which file lies there now; None if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class Lock:
     """An exclusive lock on the directory, held until ``release`` or the process's end."""
 
