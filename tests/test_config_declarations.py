@@ -1,5 +1,6 @@
 """Declared endpoints as files: where they are found, whose secret is read from where, and every problem at once."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,16 @@ def test_the_number_of_files_is_bounded(main):
     for number in range(MAX_FILES + 1):
         (main.parent / "endpoints.d" / f"{number}.toml").touch()
     assert "at most 1000" in problems(main)["endpoints.d"]
+
+
+def test_a_pipe_holds_no_start_or_reload_up(main):
+    """Where a secret or a file of endpoints is one: named at once, beside the rest."""
+    os.mkfifo(main.parent / "crm.key")
+    os.mkfifo(main.parent / "endpoints.d" / "all.toml")
+    main.write_text('[[endpoint]]\nsecret_file = "crm.key"\n')
+    with pytest.raises(ConfigError) as caught:
+        declared(main)
+    assert sorted(caught.value.problems) == [
+        ("endpoint.0.secret_file", "is no regular file"),
+        ("endpoints.d/all.toml", "is no regular file"),
+    ]

@@ -6,6 +6,8 @@ Rules: every problem at once, each with the file and the place; a secret's text 
 Must not know: what makes a good endpoint, the API, the database.
 """
 
+import os
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -84,12 +86,20 @@ def _read(path: Path) -> dict[str, Any]:
         raise _Unusable(f"is not TOML: {problem}") from None
 
 
+def without_waiting(path: str, flags: int) -> int:
+    """An ``opener``: a pipe that nobody writes to must not hold a start or a reload up."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def _bytes(path: Path, at_most: int) -> bytes:
     try:
-        with path.open("rb") as stream:
-            raw = stream.read(at_most + 1)
+        with open(path, "rb", opener=without_waiting) as stream:
+            regular = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+            raw = stream.read(at_most + 1) if regular else b""
     except OSError as problem:
         raise _Unusable(f"can't be read: {problem.strerror}") from None
+    if not regular:
+        raise _Unusable("is no regular file")
     if len(raw) > at_most:
         raise _Unusable(f"is larger than {at_most} bytes")
     return raw

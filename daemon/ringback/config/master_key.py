@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ringback.config.declarations import CREDENTIALS
+from ringback.config.declarations import CREDENTIALS, without_waiting
 
 KEY_BYTES = 32
 #: A file with more can't be a key.
@@ -80,7 +80,7 @@ def _path(named: str, credential: Path | None) -> Path | None:
 
 def _read(path: Path) -> bytes:
     try:
-        with open(path, "rb", opener=_open) as stream:
+        with open(path, "rb", opener=without_waiting) as stream:
             regular = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
             raw = stream.read(MAX_FILE_BYTES + 1) if regular else b""
     except OSError as problem:
@@ -94,11 +94,6 @@ def _read(path: Path) -> bytes:
             " (openssl rand -base64 32)"
         )
     return key
-
-
-def _open(path: str, flags: int) -> int:
-    """A pipe that nobody writes to must not hold a start up."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _decode(raw: bytes) -> bytes | None:
