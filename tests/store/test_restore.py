@@ -14,6 +14,7 @@ from ringback.store import endpoints, restore
 from ringback.store.backup import copy_alone
 from ringback.store.database import DATABASE_NAME
 from ringback.store.errors import StateLocked, StateUnusable
+from ringback.store.keyring import KEYRING_NAME
 
 LATER_MS = NOW_MS + 60_000
 
@@ -126,6 +127,19 @@ def test_only_an_empty_directory_is_restored_into(backup: Path, tmp_path: Path, 
         restore.restore(backup, tmp_path / "new", LATER_MS)
     assert (tmp_path / "new" / name).read_text() == "{}"
     assert {path.name for path in (tmp_path / "new").iterdir()} == {name, "lock"}
+
+
+def test_a_refusal_names_all_that_is_in_the_way_and_spares_the_keyring(backup: Path, tmp_path: Path) -> None:
+    """Every file to move is named at once; a keyring that is there is not among them, with a copy of one or without."""
+    (tmp_path / "new").mkdir()
+    for name in (DATABASE_NAME, "state.json", KEYRING_NAME):
+        (tmp_path / "new" / name).touch()
+    with pytest.raises(restore.NotEmpty, match=f"has {DATABASE_NAME}, state.json: .* but leave {KEYRING_NAME}$"):
+        restore.restore(backup, tmp_path / "new", LATER_MS)
+    for name in (DATABASE_NAME, "state.json"):
+        (tmp_path / "new" / name).unlink()
+    with pytest.raises(restore.NotEmpty, match="leave --keys out"):
+        restore.restore(backup, tmp_path / "new", LATER_MS, tmp_path / "copy")
 
 
 async def test_a_running_daemon_is_not_restored_under(backup: Path, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_the_commands_work_without_a_daemon(daemon: Daemon, tmp_path: Path) -> N
     assert "there already" in ringback(daemon, "db", "backup", file, code=REFUSED)
     ringback(daemon, "db", "backup", file, "--force")
     assert ringback(daemon, "db", "check").startswith("sound")
-    assert "an empty directory" in ringback(daemon, "db", "restore", file, code=REFUSED)
+    assert "where there is no database" in ringback(daemon, "db", "restore", file, code=REFUSED)
     assert "pruned: 1 event," in ringback(daemon, "db", "prune", "--events-days", "0")
     assert ringback(daemon, "db", "check", file).startswith("sound: ")
     Path(file).write_bytes(b"\xff" * 5000)

@@ -118,10 +118,20 @@ def _refuse_others(directory: Path) -> None:
         raise StateUnusable(f"{directory} belongs to uid {owner}: run this command as that user")
 
 
+def _refuse_what_is_there(directory: Path, *, with_keys: bool) -> None:
+    there = [name for name in (DATABASE_NAME, DATABASE_NAME + "-wal", MARKER_NAME) if (directory / name).exists()]
+    if there:
+        text = f"{directory} has {', '.join(there)}: a backup is restored where there is no database; move that away"
+        raise NotEmpty(text + (f", but leave {KEYRING_NAME}" if (directory / KEYRING_NAME).exists() else ""))
+    if with_keys and (directory / KEYRING_NAME).exists():
+        raise NotEmpty(
+            f"{directory} has a {KEYRING_NAME}: leave --keys out to restore beside it, for it is newer than any copy "
+            "and remembers what was erased; or move it away to take the copy"
+        )
+
+
 def _restore(backup: Path, directory: Path, now_ms: int, keyring: Path | None) -> Restored:
-    for name in (DATABASE_NAME, DATABASE_NAME + "-wal", MARKER_NAME, *([KEYRING_NAME] if keyring is not None else [])):
-        if (directory / name).exists():
-            raise NotEmpty(f"{directory} has a {name}: a backup is restored into an empty directory; move this away")
+    _refuse_what_is_there(directory, with_keys=keyring is not None)
     part = directory / (DATABASE_NAME + PART_SUFFIX)
     try:
         _take(backup, part)
