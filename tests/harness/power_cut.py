@@ -100,6 +100,10 @@ class Paced(threading.Thread):
                 number += 1
                 self._stopping.wait(max(0.0, start + number / RATE_PER_S - time.monotonic()))
 
+    def sent(self) -> set[str]:
+        """The ids of what was sent by now, or is being sent."""
+        return set(self._sent.copy())
+
     def stop(self) -> None:
         """Send no more; call after the daemon's end, so that every answer has come."""
         self._stopping.set()
@@ -140,7 +144,7 @@ def one_cut(daemon: Daemon, disk: Disk, life: int, chance: random.Random) -> tup
     wait_until(lambda: len(load.acked) >= LEAST_BEFORE_CUT, TIME_LIMIT_S, daemon.tail)
     load.cutting = True
     disk.cut()
-    late = len(load.late)
+    late, before = len(load.late), load.sent()
     time.sleep(AFTER_CUT_S)
     noticed = daemon.poll()
     daemon.kill()
@@ -150,7 +154,7 @@ def one_cut(daemon: Daemon, disk: Disk, life: int, chance: random.Random) -> tup
     return load, {
         "acked": len(load.acked) - len(load.late),
         "acked_during_cut": late,
-        "acked_after_cut": len(load.late) - late,
+        "sent_after_cut_and_acked": len(load.late - before),
         "refused": load.refused,
         "exit": noticed,
     }
