@@ -13,7 +13,7 @@ from ringback.service.sealing import make_good
 from ringback.store import endpoints, erase, restore
 from ringback.store.backup import copy_alone
 from ringback.store.database import DATABASE_NAME
-from ringback.store.errors import KeyringLost
+from ringback.store.errors import KeyringLost, StateCorrupt, StoreError
 from ringback.store.keyring import KEYRING_NAME, Keyring, Masters
 from ringback.store.retention import prune_events
 from ringback.store.writer import Writer
@@ -216,3 +216,25 @@ async def test_an_older_copy_of_the_keyring_is_refused_by_the_tenants_it_lacks(t
     copy_alone(state, tmp_path / "backup", NOW_MS)
     with pytest.raises(KeyringLost, match=r"lacks the keys of 1 tenants \(beta\)"):
         restore.restore(tmp_path / "backup", tmp_path / "new", LATER_MS, tmp_path / "keys")
+
+
+@pytest.mark.parametrize("how", ["changed", "its key is destroyed"])
+async def test_an_endpoint_that_cannot_be_read_ends_a_start_by_name(tmp_path: Path, how: str) -> None:
+    """The first start after a restore reads every endpoint: it says which one is the matter."""
+    state = tmp_path / "state"
+    async with opened(state, masters=MASTERS) as store:
+        await fill(store)
+    copy_alone(state, tmp_path / "backup", NOW_MS)
+    if how == "changed":
+        with closing(sqlite3.connect(tmp_path / "backup")) as db:
+            db.execute("UPDATE endpoint SET spec = CAST(spec || x'00' AS BLOB) WHERE lane = 2")
+            db.commit()
+    lose(state)
+    restore.restore(tmp_path / "backup", state, LATER_MS)
+    async with opened(state, masters=MASTERS) as store:
+        if how != "changed":
+            store.database.keys.destroy("beta")
+        with pytest.raises(StoreError, match=r"the endpoint in lane 2 \(revision 1\) can't be read"):
+            await store.run(restore.hold_endpoints(LATER_MS))
+        with pytest.raises(StateCorrupt, match=r"the endpoint in lane 2 \(revision 1\) can't be read"):
+            await store.endpoints.load_all()

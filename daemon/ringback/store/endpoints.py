@@ -15,7 +15,7 @@ from ringback.core.envelope import Tampered, place
 from ringback.core.model import Endpoint
 from ringback.store import codec
 from ringback.store.errors import InvariantError, StateCorrupt
-from ringback.store.keys import SPEC, keys_of
+from ringback.store.keys import SPEC, Erased, Keys, keys_of
 from ringback.store.ops import Task
 from ringback.store.reader import Fetches
 
@@ -130,12 +130,17 @@ class EndpointReads:
         return {lane: Health(bool(failing), since_ms) for lane, failing, since_ms in rows}
 
     def _opened(self, lane: int, revision: int, spec: bytes) -> Endpoint:
-        try:
-            return codec.decode_spec(self._reader.keys.open(place(SPEC, lane, revision), spec))
-        except (Tampered, msgspec.DecodeError) as error:
-            raise StateCorrupt(
-                f"the endpoint in lane {lane} (revision {revision}) can't be read ({error}): put a backup in its place"
-            ) from error
+        return opened(self._reader.keys, lane, revision, spec)
+
+
+def opened(keys: Keys, lane: int, revision: int, spec: bytes) -> Endpoint:
+    """The endpoint that a row holds. Raises StateCorrupt, which names it."""
+    try:
+        return codec.decode_spec(keys.open(place(SPEC, lane, revision), spec))
+    except (Tampered, Erased, msgspec.DecodeError) as error:
+        raise StateCorrupt(
+            f"the endpoint in lane {lane} (revision {revision}) can't be read ({error}): put a backup in its place"
+        ) from error
 
 
 def _sealed(db: sqlite3.Connection, endpoint: Endpoint) -> bytes:

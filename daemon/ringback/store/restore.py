@@ -24,6 +24,7 @@ from ringback.store import codec, marks
 from ringback.store.backup import FILE_MODE, PART_SUFFIX, publish
 from ringback.store.check import check_file
 from ringback.store.database import DATABASE_NAME, migrate_copy
+from ringback.store.endpoints import opened
 from ringback.store.errors import KeyringLost, StateError, StateUnusable
 from ringback.store.keyring import KEYRING_NAME, Keyring, Masters
 from ringback.store.keys import SPEC, fits, keys_of, needed
@@ -226,7 +227,7 @@ def hold_endpoints(now_ms: int) -> Task[None]:
         # What an earlier restore paused and nobody has moved since is in the table already.
         for lane, revision, spec in db.execute(_LIVE).fetchall():
             where = place(SPEC, lane, revision)
-            old = codec.decode_spec(keys.open(where, spec))
+            old = opened(keys, lane, revision, spec)
             new = endpoint_state.hold(old, now_ms=now_ms)
             if new is not old:
                 paused = keys.seal(db, new.tenant, where, codec.encode_spec(new))
