@@ -60,3 +60,47 @@ def test_statistics_and_status_read_well(cli: Cli, parts: Parts) -> None:
 def test_sizes_for_people(count: int, shown: str) -> None:
     """Two digits are enough."""
     assert size(count) == shown
+
+
+def test_what_is_named_changes_and_the_rest_stays(cli: Cli, parts: Parts) -> None:
+    """Each setting alone, told by the endpoint's name; a reset one has its default again."""
+    made = parts.endpoint(name="crm", events=["a.*"], concurrency=3, timeout_s=7)
+    done = cli(
+        "endpoint", "update", "crm", "--timeout-s", "60", "--header", "X-A: b", "--reset", "concurrency", "--json"
+    )
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["timeout_s"], told["concurrency"], told["headers"]) == (60, None, {"X-A": "b"})
+    assert (told["events"], told["url"], told["name"]) == (["a.*"], made["url"], "crm")
+    told = json.loads(cli("endpoint", "update", "crm", "-e", "b.*", "--name", "billing", "--json").stdout)
+    assert (told["events"], told["name"], told["timeout_s"]) == (["b.*"], "billing", 60)
+    assert made["secret"] not in cli("endpoint", "update", "billing", "--description", "for bills").stdout
+
+
+def test_a_new_secret_is_read_from_stdin(cli: Cli, parts: Parts) -> None:
+    """So that it stands in no list of processes; it replaces the old one at once."""
+    made, given = parts.endpoint(name="crm"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    assert cli("endpoint", "update", "crm", "--secret", "-", stdin=given + "\n").exit_code == 0
+    assert [secret.value for secret in parts.endpoints.get(made["id"]).secrets] == [given]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (("crm",), 2, "say what to change"),
+        (("crm", "--rate-limit", "x"), 2, "N/SECONDS"),
+        (("crm", "--unsigned", "--secret", "x"), 2, "exclude each other"),
+        (("crm", "--reset", "dialect"), 5, "dialect"),
+        (("crm", "--reset", "colour"), 5, "colour"),
+        (("crm", "--url", "ftp://a.example.com/"), 5, "url"),
+        (("nobody", "--timeout-s", "9"), 4, "nobody"),
+    ],
+)
+def test_a_change_that_cannot_be_is_refused(
+    cli: Cli, parts: Parts, args: tuple[str, ...], code: int, words: str
+) -> None:
+    """By name, and nothing is changed."""
+    made = parts.endpoint(name="crm")
+    done = cli("endpoint", "update", *args)
+    assert (done.exit_code, words in done.stderr) == (code, True), done.stderr
+    assert parts.call("GET", f"/api/v1/endpoints/{made['id']}")[1]["revision"] == made["revision"]

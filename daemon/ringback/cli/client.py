@@ -94,6 +94,10 @@ class Api:
         """POST. Returns the JSON answered."""
         return self._call("POST", path, body)
 
+    def patch(self, path: str, body: object) -> Any:
+        """PATCH, a merge patch. Returns the JSON answered."""
+        return self._call("PATCH", path, body)
+
     def delete(self, path: str) -> Any:
         """DELETE. Returns None, or the JSON answered."""
         return self._call("DELETE", path)

@@ -10,29 +10,12 @@ import click
 
 from ringback.cli.client import Api, segment
 from ringback.cli.context import Group, api, json_option, print_json, where
+from ringback.cli.endpoint_options import setting_options, settings
 from ringback.cli.endpoint_verbs import ping, rotate_secret, stats, test
 from ringback.cli.lists import endpoint_id, fetch, limit_option
 from ringback.core.masks import mask_query
 
 PATH = "/api/v1/endpoints"
-
-
-def _options(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]) -> dict[str, str] | None:
-    """``NAME=VALUE`` each."""
-    for text in texts:
-        if not text.partition("=")[0] or "=" not in text:
-            raise click.BadParameter(f"{text!r}: write it as NAME=VALUE")
-    return {name: value for name, _, value in (text.partition("=") for text in texts)} or None
-
-
-def _rate_limit(_context: click.Context, _option: click.Parameter, text: str | None) -> dict[str, float] | None:
-    if text is None:
-        return None
-    requests, _, seconds = text.partition("/")
-    try:
-        return {"requests": int(requests), "per_s": float(seconds or 1)}
-    except ValueError:
-        raise click.BadParameter(f"{text!r}: write it as N/SECONDS, e.g. 100/60") from None
 
 
 @click.group(cls=Group)
@@ -47,56 +30,27 @@ def endpoint() -> None:
 @click.argument("url")
 @click.option("--name", help="A name to call it by, unique in its tenant.")
 @click.option("--tenant", help="Whose events it gets; 'default' if not given.")
-@click.option("--event", "-e", "events", multiple=True, metavar="PATTERN", help="Event types it gets; repeatable.")
-@click.option("--description", help="A word for people.")
 @click.option("--dialect", help="The format it is sent.")
-@click.option("--secret", help="Its signing secret (whsec_…), - to read it from stdin; made if not given.")
-@click.option("--unsigned", is_flag=True, help="Sign nothing.")
-@click.option("--concurrency", type=int, help="Requests in flight to it at most.")
-@click.option("--timeout-s", type=float, help="Seconds for a whole request.")
-@click.option(
-    "--rate-limit", metavar="N/SECONDS", callback=_rate_limit, help="At most N requests in any so many seconds."
-)
-@click.option("--handshake", help="How it must prove itself before it gets anything, or none.")
-@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent with each request; repeatable.")
-@click.option(
-    "--option",
-    "options",
-    multiple=True,
-    metavar="NAME=VALUE",
-    callback=_options,
-    help="A setting of its dialect (ringback dialects); repeatable.",
-)
+@setting_options
 @json_option
 @where
 def add(
     url: str,
-    events: tuple[str, ...],
-    secret: str | None,
-    unsigned: bool,  # noqa: FBT001 - a command-line flag
-    headers: tuple[str, ...],
     as_json: bool,  # noqa: FBT001 - a command-line flag
     config_path: str | None,
     socket_path: str | None,
-    **plain: Any,
+    **given: Any,
 ) -> None:
-    """Register URL as a receiver. Its secret is shown in full; later only `endpoint show --reveal` does.
+    """Register URL as a receiver. Its secret is made if none is given, and shown in full this once.
+
+    Later `endpoint show --reveal` shows it.
 
     \b
     Examples:
       ringback endpoint add https://example.com/hooks
       ringback endpoint add https://example.com/hooks --name crm -e 'stt.jobs.*' -e 'billing.**'
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
-    if unsigned and secret is not None:
-        raise click.UsageError("--secret and --unsigned exclude each other")
-    body: dict[str, object] = {"url": url} | {name: value for name, value in plain.items() if value is not None}
-    if secret is not None or unsigned:
-        body["secret"] = "" if unsigned else sys.stdin.readline().strip() if secret == "-" else secret  # noqa: S105 - a dash, not a secret
-    if events:
-        body["events"] = list(events)
-    if headers:
-        body["headers"] = dict(_header(text) for text in headers)
-    made = api(config_path, socket_path).post(PATH, body)
+    made = api(config_path, socket_path).post(PATH, {"url": url} | settings(given))
     for warning in made.get("warnings", []):
         click.echo(f"ringback: warning: {warning}", err=True)
     if as_json:
@@ -170,6 +124,45 @@ def show(
     daemon = api(config_path, socket_path)
     found = daemon.get(_path(daemon, target, tenant), {"reveal": True} if reveal else None)
     _print(found, as_json=as_json)
+
+
+@endpoint.command()
+@click.argument("target", metavar="ENDPOINT")
+@click.option("--tenant", help="Whose endpoint, if it is told by its name.")
+@click.option("--url", help="Where it is sent from now on; it must prove itself again.")
+@click.option("--name", "new_name", help="Its new name.")
+@setting_options
+@click.option("--reset", multiple=True, metavar="FIELD", help="Back to its default, e.g. rate_limit; repeatable.")
+@json_option
+@where
+def update(
+    target: str,
+    tenant: str | None,
+    new_name: str | None,
+    reset: tuple[str, ...],
+    as_json: bool,  # noqa: FBT001 - a command-line flag
+    config_path: str | None,
+    socket_path: str | None,
+    **given: Any,
+) -> None:
+    """Change an endpoint's settings; what isn't named stays as it is.
+
+    Patterns replace the earlier ones, for events from now on; headers and settings of the dialect are added to them.
+    A --secret holds at once: to have both sign for a while, rotate-secret.
+
+    \b
+    Examples:
+      ringback endpoint update crm --concurrency 2 --timeout-s 60
+      ringback endpoint update crm -e 'stt.jobs.*' --reset rate_limit
+    """  # noqa: D301 - \b is click's mark for lines to keep as they are
+    changes: dict[str, object] = settings({"name": new_name, **given}) | dict.fromkeys(reset)
+    if not changes:
+        raise click.UsageError("say what to change; ringback endpoint update --help has the settings")
+    daemon = api(config_path, socket_path)
+    changed = daemon.patch(_path(daemon, target, tenant), changes)
+    for warning in changed.get("warnings", []):
+        click.echo(f"ringback: warning: {warning}", err=True)
+    _print(changed, as_json=as_json)
 
 
 @endpoint.command()
@@ -283,13 +276,6 @@ for _verb in (ping, test, rotate_secret, stats):
 
 def _path(daemon: Api, target: str, tenant: str | None) -> str:
     return f"{PATH}/{segment(endpoint_id(daemon, target, tenant))}"
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon:
-        raise click.UsageError(f"--header {text!r}: write it as 'NAME: VALUE'")
-    return name.strip(), value.strip()
 
 
 def _print(found: dict[str, Any], *, as_json: bool) -> None:
