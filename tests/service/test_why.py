@@ -194,3 +194,12 @@ def test_an_endpoint_in_words():
     assert [line.at_ms for line in lines] == [NOW - 9, NOW]
     assert "event ev-1 (a.b): attempt 1 ended with 500; it is tried again" in lines[1].text
     assert "PLANTED" not in lines[0].text
+
+
+@pytest.mark.parametrize(
+    ("revision", "words"), [(1, "made for https://"), (2, "made, changed since; now for https://")]
+)
+def test_a_url_given_later_is_not_said_to_be_the_first(revision, words):
+    """An endpoint whose URL may have been changed wasn't made for the one it has now."""
+    (made,) = why.endpoint_timeline(msgspec.structs.replace(ENDPOINT, revision=revision), [])
+    assert made.text.startswith(words)

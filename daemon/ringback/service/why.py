@@ -358,7 +358,8 @@ def endpoint_timeline(endpoint: Endpoint, latest: Sequence[DeliveryRow], trying:
     """Its making, its proof or the latest try at one, and its latest deliveries by their last attempt."""
     patterns = ", ".join(endpoint.events) or "everything but the daemon's own types"
     where = redact_url(endpoint.url)
-    lines = [Line(endpoint.created_at_ms, f"made for {where}, dialect {endpoint.dialect}; it wants {patterns}")]
+    made = "made" if endpoint.revision == 1 else "made, changed since; now"
+    lines = [Line(endpoint.created_at_ms, f"{made} for {where}, dialect {endpoint.dialect}; it wants {patterns}")]
     if endpoint.proof is not None and endpoint.proof.proved_at_ms is not None:
         lines.append(Line(endpoint.proof.proved_at_ms, f"proved itself (handshake {endpoint.handshake})"))
     if trying is not None and trying.asked_at_ms is not None:
