@@ -9,6 +9,7 @@ Must not know: formats, SQL, HTTP.
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import sys
@@ -77,6 +78,7 @@ def main(loaded: Loaded, load: Callable[[], Loaded], clock: Clock, chance: Chanc
     settings = loaded.settings
     sink = configure(settings.log.format, settings.log.level, sys.stdout, clock)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.freeze()  # what the imports made stays: no full collection, nor the one at the end, walks through it again
     allow_open_files()
     forbid_core_dumps()
     try:
