@@ -84,9 +84,9 @@ _LANES_HOLD_NOTHING = tuple(
 )
 _BLANK_ORIGINS = f"UPDATE callback_lane SET origin = '{ERASED_ORIGIN}' || lane WHERE tenant = ?"  # noqa: S608 - a constant
 _BEGIN = (
-    "INSERT INTO erasure (tenant, up_to, done, asked_ms) SELECT ?1, coalesce(max(seq), 0), ?3, ?2 FROM event"
-    " WHERE tenant = ?1 ON CONFLICT (tenant) DO UPDATE"
-    " SET up_to = excluded.up_to, done = excluded.done, asked_ms = excluded.asked_ms RETURNING up_to"
+    "INSERT INTO erasure (tenant, up_to, keys_below, asked_ms) SELECT ?1, coalesce(max(seq), 0), ?3, ?2 FROM event"
+    " WHERE tenant = ?1 ON CONFLICT (tenant) DO UPDATE SET up_to = excluded.up_to, done = 0,"
+    " keys_below = excluded.keys_below, asked_ms = excluded.asked_ms RETURNING up_to"
 )
 _LAST = "SELECT coalesce(max(seq), 0) FROM event WHERE tenant = ?"
 _KEYS_BEYOND = (
@@ -97,7 +97,7 @@ _SPECS = (
     "SELECT spec FROM endpoint WHERE tenant = ?1"
     " UNION ALL SELECT spec FROM endpoint_revision WHERE lane IN (SELECT lane FROM endpoint WHERE tenant = ?1)"
 )
-_STAND = "SELECT up_to, done, asked_ms FROM erasure WHERE tenant = ?"
+_STAND = "SELECT up_to, done, keys_below FROM erasure WHERE tenant = ?"
 _COUNT = "SELECT count(*) FROM event INDEXED BY event_by_tenant WHERE tenant = ? AND seq > ? AND seq <= ?"
 _WINDOW = (
     "SELECT e.seq, length(e.digest) > 0, (SELECT count(*) FROM delivery d WHERE d.event = e.seq)"
@@ -109,11 +109,11 @@ _LOOK = (
     "SELECT t.no, x.up_to, x.done, EXISTS (SELECT 1 FROM token k WHERE k.tenant = ?1)"
     " FROM (SELECT 1) LEFT JOIN tenant t ON t.name = ?1 LEFT JOIN erasure x ON x.tenant = t.no"
 )
-_UNDER_WAY = "SELECT t.name, x.up_to, x.done FROM erasure x JOIN tenant t ON t.no = x.tenant ORDER BY x.asked_ms"
+_UNDER_WAY = (
+    "SELECT t.name, x.up_to, x.keys_below IS NULL FROM erasure x JOIN tenant t ON t.no = x.tenant ORDER BY x.asked_ms"
+)
 
 _END = 1 << 62
-#: Until keys are destroyed ``done`` says which: all of them by this number, those below n by this number less n.
-_ALL_KEYS = -1
 
 
 class ErasedEvent(NamedTuple):
@@ -192,7 +192,7 @@ def begin_erasure(tenant: str, now_ms: int) -> Task[Begun | None]:
             blank = _blank(lane, endpoint_id, tenant, status, gone_ms)
             db.execute(_BLANK_ENDPOINT, (blank.deleted_at_ms, codec.encode_spec(blank), lane))
         below = keys_of(db).rotate(tenant)
-        up_to = db.execute(_BEGIN, (no, now_ms, _ALL_KEYS - below)).fetchall()[0][0]
+        up_to = db.execute(_BEGIN, (no, now_ms, below)).fetchall()[0][0]
         for statement in (*_LANES_HOLD_NOTHING, _BLANK_ORIGINS):
             db.execute(statement, (no,))
         db.execute("DELETE FROM token WHERE tenant = ?", (tenant,))
@@ -229,13 +229,13 @@ def destroy_keys(tenant: str) -> Task[int]:
         found = db.execute(_STAND, (no,)).fetchone()
         if no is None or found is None:
             return 0
-        up_to, done, _ = found
-        keys, below = keys_of(db), _ALL_KEYS - done
-        if done <= _ALL_KEYS:
-            if not below and not keys.plain:
+        up_to, _, keys_below = found
+        keys = keys_of(db)
+        if keys_below is not None:
+            if not keys_below and not keys.plain:
                 up_to = max(up_to, db.execute(_LAST, (no,)).fetchone()[0])
-            db.execute("UPDATE erasure SET up_to = ?, done = 0 WHERE tenant = ?", (up_to, no))
-            keys.destroy(tenant, below)
+            db.execute("UPDATE erasure SET up_to = ?, keys_below = NULL WHERE tenant = ?", (up_to, no))
+            keys.destroy(tenant, keys_below)
         return int(up_to)
 
     return Task("destroy_keys", run)
@@ -249,8 +249,8 @@ def erase_next(tenant: str, limit: int, now_ms: int, hour: int = -1) -> Task[Ste
         stand = db.execute(_STAND, (no,)).fetchone()
         if no is None or stand is None:
             return Step(0, 0, more=False)
-        up_to, done, _ = stand
-        if done < 0:
+        up_to, done, keys_below = stand
+        if keys_below is not None:
             raise InvariantError(f"what is sealed for tenant {tenant} can still be opened: destroy_keys comes first")
         window = db.execute(_WINDOW, (no, done, up_to, limit)).fetchall()
         if not window:
@@ -307,7 +307,7 @@ class ErasureReads:
 
     async def under_way(self) -> list[UnderWay]:
         """Every erasure that has not come to its end, the first asked for first."""
-        return [UnderWay(name, up_to, done >= 0) for name, up_to, done in await self._reader.fetch(_UNDER_WAY)]
+        return [UnderWay(name, up_to, bool(locked)) for name, up_to, locked in await self._reader.fetch(_UNDER_WAY)]
 
 
 def _number(db: sqlite3.Connection, tenant: str) -> int | None:

@@ -121,7 +121,7 @@ class Numbers:
 def accept(db: sqlite3.Connection, numbers: Numbers, ops: Sequence[AcceptEvent]) -> list[Accepted | Conflict]:
     """Store a batch of events; one answer for each, in order."""
     tenants = numbers.tenants(db, ops)
-    sealing = keys_of(db).ensure(db, [op.event.tenant for op in ops])
+    sealing = keys_of(db).ensure(db, (op.event.tenant for op in ops))
     keys = [(tenants[op.event.tenant], op.event.id) for op in ops]
     firsts: dict[_Key, AcceptEvent] = {}
     for key, op in zip(keys, ops, strict=True):

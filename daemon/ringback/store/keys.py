@@ -81,15 +81,13 @@ class Keys:
             if self._locked:
                 raise Locked("the database is sealed and there is no master key")
             return {}
-        current = self._current
         wanted = set(tenants)
-        missing = [tenant for tenant in wanted if tenant not in current]
-        made = self._ring.make(missing) if missing else {}
-        if made:
-            if len(current) + len(made) > MAX_KEYS_CACHED:
-                self._current = current = {}
-            current.update(made)
-        keys = {tenant: made.get(tenant) or current.get(tenant) or self._again(tenant) for tenant in wanted}
+        missing = wanted - self._current.keys()
+        if missing:
+            if len(self._current) + len(missing) > MAX_KEYS_CACHED:
+                self._current, missing = {}, wanted
+            self._current.update(self._ring.make(missing))
+        keys = {tenant: self._current[tenant] for tenant in wanted}
         for tenant, key in keys.items():
             if key.number not in self._noted and key.number not in self._fresh:
                 db.execute(_NOTE, (key.number, tenant))
@@ -180,10 +178,6 @@ class Keys:
         self._found = {}
 
     # Inside.
-
-    def _again(self, tenant: str) -> Key:
-        assert self._ring is not None, "callers have looked"
-        return self._ring.make((tenant,))[tenant]
 
     def _key(self, number: int) -> Key:
         found = self._found
