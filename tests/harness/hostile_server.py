@@ -10,17 +10,16 @@ import asyncio
 import contextlib
 import ssl
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
 from tests.harness.hostile_scripts import EARLY, SCRIPTS, Seen, Talk
+from tests.harness.listening import Listening
 
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
 
 @dataclass
-class HostileServer:
+class HostileServer(Listening):
     """The server; ``requests`` and ``connections`` tell what reached it."""
 
     tls: ssl.SSLContext | None = None
@@ -28,23 +27,6 @@ class HostileServer:
     port: int = 0
     requests: list[Seen] = field(default_factory=list)
     connections: int = 0
-
-    async def __aenter__(self) -> Self:
-        """Listen."""
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._accept, self.host, self.port, ssl=self.tls, backlog=1024)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the listener and every connection."""
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # lets the aborted transports go
 
     def url(self, path: str, host: str = "") -> str:
         """The URL that makes it do ``path``."""

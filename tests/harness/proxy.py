@@ -13,9 +13,10 @@ import struct
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
+
+from tests.harness.listening import Listening
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -32,7 +33,7 @@ class Asked:
 
 
 @dataclass
-class TestingProxy:
+class TestingProxy(Listening):
     """The proxy; ``requests`` and ``connections`` tell what reached it. ``refuse``: a status for everything."""
 
     __test__ = False
@@ -45,22 +46,6 @@ class TestingProxy:
     connections: int = 0
     port: int = 0
     asked: asyncio.Event = field(default_factory=asyncio.Event)  #: set by the first request
-
-    async def __aenter__(self) -> Self:
-        """Listen."""
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the listener and every connection."""
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @contextlib.contextmanager
     def in_thread(self) -> Iterator[Self]:

@@ -1,14 +1,12 @@
 """Per-event callbacks through the real daemon: both forms, extras back, retries, final answers, hosts, many origins."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from tests.harness.daemon import Daemon
-from tests.harness.receiver_client import ROOT, Receiver
+from tests.harness.receiver_client import Receiver
+from tests.harness.vendors_client import VendorsProcess
 from tests.harness.waiting import wait_until
 
 pytestmark = pytest.mark.whole
@@ -16,32 +14,14 @@ pytestmark = pytest.mark.whole
 WAIT_S = 20
 
 
-class Teller:
-    """A receiver process that answers 200 and tells every request."""
-
-    def __init__(self) -> None:
-        command = [sys.executable, "-m", "tests.harness.vendors", "{}"]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.origin = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
-
-    def next(self) -> dict[str, Any]:
-        """The next request."""
-        return json.loads(self.process.stdout.readline())
-
-
 @pytest.fixture
-def teller() -> Iterator[Teller]:
-    """The receiver, ended with its test."""
-    running = Teller()
-    try:
+def teller() -> Iterator[VendorsProcess]:
+    """A receiver process that answers 200 and tells every request."""
+    with VendorsProcess() as running:
         yield running
-    finally:
-        running.process.stdin.close()
-        running.process.wait(WAIT_S)
-        running.process.stdout.close()
 
 
-def test_both_forms_with_the_extras_back(daemon: Daemon, teller: Teller) -> None:
+def test_both_forms_with_the_extras_back(daemon: Daemon, teller: VendorsProcess) -> None:
     """POST and GET bring the data, the event's id and the extras, unsigned; the history shows it, of no endpoint."""
     daemon.start()
     posted = {"url": f"{teller.origin}/pulse/a", "extra": {"case": 42, "ids": ["x", 18446744073709551616]}}

@@ -2,15 +2,13 @@
 
 import base64
 import json
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
 
 import pytest
 from tests.harness.daemon import Daemon
-from tests.harness.receiver_client import ROOT
+from tests.harness.vendors_client import VendorsProcess
 
 pytestmark = pytest.mark.whole
 
@@ -25,22 +23,14 @@ SECRETS = {
 WAIT_S = 20
 
 
-class Vendors:
+class Vendors(VendorsProcess):
     """The receiver process and what it told."""
-
-    def __init__(self) -> None:
-        command = [sys.executable, "-m", "tests.harness.vendors", json.dumps(SECRETS)]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.port = int(self.process.stdout.readline())
-
-    def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.port}{path}"
 
     def requests(self, count: int) -> dict[str, dict]:
         """The next requests by path, handshakes left out."""
         found: dict[str, dict] = {}
         while len(found) < count:
-            told = json.loads(self.process.stdout.readline())
+            told = self.next()
             if "validationToken" not in told["query"]:
                 found[told["path"]] = told
         return found
@@ -49,13 +39,8 @@ class Vendors:
 @pytest.fixture
 def vendors() -> Iterator[Vendors]:
     """The receiver, ended with its test."""
-    running = Vendors()
-    try:
+    with Vendors(SECRETS) as running:
         yield running
-    finally:
-        running.process.stdin.close()
-        running.process.wait(WAIT_S)
-        running.process.stdout.close()
 
 
 def wait_active(daemon: Daemon, endpoint_id: str) -> None:
