@@ -12,7 +12,6 @@ Must not know: HTTP, requests, retries, why an address is forbidden.
 """
 
 import asyncio
-import errno
 import ipaddress
 import os
 import socket
@@ -294,11 +293,12 @@ def is_literal(host: str) -> bool:
 
 
 def _tls_context(*, verify: bool) -> ssl.SSLContext:
-    context = ssl.create_default_context() if verify else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if lacking() is not None:  # it may have been made without its certificates, and would then trust nobody for ever
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-    context.set_alpn_protocols(["http/1.1"])
-    if not verify:
+    if verify:  # the certificates' file by name: the default way is silent when it can't be opened, and trusts nobody
+        paths = ssl.get_default_verify_paths()
+        context = ssl.create_default_context(cafile=paths.cafile, capath=paths.capath)
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["http/1.1"])
     return context
