@@ -122,6 +122,34 @@ async def test_what_a_tenant_sent_after_its_erasure_is_kept_by_later_backups(tmp
 
 
 @pytest.mark.parametrize("masters", [Masters(), MASTERS], ids=["plain", "sealed"])
+async def test_an_older_backup_restored_first_costs_a_newer_one_nothing(tmp_path: Path, masters: Masters) -> None:
+    """What a tenant sent after its erasure comes back, although a backup from before it was tried in between."""
+    state = tmp_path / "state"
+    async with opened(state, masters=masters) as store:
+        await fill(store)
+    copy_alone(state, tmp_path / "before", NOW_MS - 1)
+    async with opened(state, masters=masters) as store:
+        await erase_some(store)
+        await store.run(accept("new", tenant="acme"))
+    copy_alone(state, tmp_path / "after", LATER_MS)
+    keys = "SELECT no, tenant, destroyed_ms IS NULL FROM tenant_key ORDER BY no"
+    remembered = (
+        "SELECT tenant, id, erased_ms FROM erased_event UNION ALL SELECT tenant, '', erased_ms FROM erased_tenant"
+    )
+    known = [rows(state / KEYRING_NAME, sql) for sql in (keys, remembered)]
+    for name in ("before", "after"):
+        lose(state)
+        restore.restore(tmp_path / name, state, LATER_MS)
+        async with opened(state, masters=masters) as store:
+            await start(store, masters)
+            assert rows(store.database.path, "SELECT count(*) FROM erasure") == [(0,)]
+        assert [rows(state / KEYRING_NAME, sql) for sql in (keys, remembered)] == known, name
+    async with opened(state, masters=masters) as store:
+        loaded = [(one.event.id, one.event.data) for one in await store.queue.load([1, 2, 5])]
+        assert loaded == [("e1", b""), ("e2", b""), ("new", b'{"a":1}')]
+
+
+@pytest.mark.parametrize("masters", [Masters(), MASTERS], ids=["plain", "sealed"])
 async def test_a_start_that_breaks_off_is_made_good_by_the_next(tmp_path: Path, masters: Masters) -> None:
     """Nothing that was erased comes back, wherever the first start after a restore is killed."""
     state = tmp_path / "state"

@@ -57,7 +57,7 @@ async def make_good(database: Database, ring: Keyring, writer: Writer, now_ms: i
     if taken_at_ms is None:
         return
     for tenant in ring.erased_tenants(taken_at_ms):
-        await writer.run(erase.begin_erasure(tenant, now_ms))
+        await writer.run(erase.begin_again(tenant, now_ms))
     erased, after = 0, ("", "")
     while found := ring.erased(after, EVENTS_A_ROUND):
         done = await asyncio.gather(

@@ -86,7 +86,7 @@ _BLANK_ORIGINS = f"UPDATE callback_lane SET origin = '{ERASED_ORIGIN}' || lane W
 _BEGIN = (
     "INSERT INTO erasure (tenant, up_to, keys_below, asked_ms) SELECT ?1, coalesce(max(seq), 0), ?3, ?2 FROM event"
     " WHERE tenant = ?1 ON CONFLICT (tenant) DO UPDATE SET up_to = excluded.up_to, done = 0,"
-    " keys_below = excluded.keys_below, asked_ms = excluded.asked_ms RETURNING up_to"
+    " keys_below = coalesce(excluded.keys_below, keys_below), asked_ms = excluded.asked_ms RETURNING up_to"
 )
 _LAST = "SELECT coalesce(max(seq), 0) FROM event WHERE tenant = ?"
 _KEYS_BEYOND = (
@@ -161,7 +161,8 @@ class UnderWay(NamedTuple):
 def erase_event(tenant: str, event_id: str, now_ms: int, *, until_ms: int | None = None) -> Task[ErasedEvent | None]:
     """Make a tombstone of an event; None if there is none of that id. Twice is once.
 
-    ``until_ms``: not one accepted after that, for then another event has the id by now.
+    ``until_ms``: erase again what the keyring remembers, after a restore; not one accepted after that, for then another
+    event has the id by now.
     """
 
     def run(db: sqlite3.Connection) -> ErasedEvent | None:
@@ -171,7 +172,8 @@ def erase_event(tenant: str, event_id: str, now_ms: int, *, until_ms: int | None
         seq, already, opts, accepted_ms = found
         if until_ms is not None and accepted_ms > until_ms:
             return None
-        keys_of(db).remember_erased(tenant, event_id, accepted_ms)
+        if until_ms is None:
+            keys_of(db).remember_erased(tenant, event_id, accepted_ms)
         if already:
             return ErasedEvent(seq, codec.decode_opts(opts).erased_at_ms or 0, already=True)
         return ErasedEvent(seq, now_ms, _erase(db, [seq], now_ms))
@@ -186,33 +188,23 @@ def begin_erasure(tenant: str, now_ms: int) -> Task[Begun | None]:
         no = _number(db, tenant)
         if no is None:
             return None
-        rows = db.execute(_ENDPOINTS, (no,)).fetchall()
-        for lane, endpoint_id, status, deleted_ms in rows:
-            gone_ms = now_ms if deleted_ms is None else min(deleted_ms, now_ms)
-            blank = _blank(lane, endpoint_id, tenant, status, gone_ms)
-            db.execute(_BLANK_ENDPOINT, (blank.deleted_at_ms, codec.encode_spec(blank), lane))
-        below = keys_of(db).rotate(tenant)
-        up_to = db.execute(_BEGIN, (no, now_ms, below)).fetchall()[0][0]
-        for statement in (*_LANES_HOLD_NOTHING, _BLANK_ORIGINS):
-            db.execute(statement, (no,))
-        db.execute("DELETE FROM token WHERE tenant = ?", (tenant,))
-        events = db.execute(_COUNT, (no, 0, up_to)).fetchone()[0]
-        return Begun(events, sum(deleted_ms is None for *_, deleted_ms in rows), up_to)
+        return _begin(db, tenant, no, now_ms, keys_of(db).rotate(tenant))
 
     return Task("begin_erasure", run, rows=256)
 
 
 def begin_again(tenant: str, now_ms: int) -> Task[None]:
-    """The same where rows are found whose key is gone: of an erasure that broke off, or from a backup.
+    """The same for what a backup brought back of a tenant that was erased since.
 
-    Not if one is under way that reaches all of them: what the tenant sent behind it has another key, and stays.
+    No key is destroyed by it: those that were to be are, and the ones that the tenant got since seal what newer backups
+    hold. Not if an erasure is under way that reaches all that is to go: what the tenant sent behind it stays.
     """
 
     def run(db: sqlite3.Connection) -> None:
         no = _number(db, tenant)
         stand = db.execute(_STAND, (no,)).fetchone()
-        if stand is None or _gone_beyond(db, tenant, no, stand[0]):
-            begin_erasure(tenant, now_ms).run(db)
+        if no is not None and (stand is None or _gone_beyond(db, tenant, no, stand[0])):
+            _begin(db, tenant, no, now_ms, None)
 
     return Task("begin_again", run, rows=256)
 
@@ -318,7 +310,22 @@ def _number(db: sqlite3.Connection, tenant: str) -> int | None:
     return None if found is None else int(found[0])
 
 
-def _gone_beyond(db: sqlite3.Connection, tenant: str, no: int | None, up_to: int) -> bool:
+def _begin(db: sqlite3.Connection, tenant: str, no: int, now_ms: int, keys_below: int | None) -> Begun:
+    """The first transaction of an erasure. ``keys_below`` as in its row; None: no keys but those it had to destroy."""
+    rows = db.execute(_ENDPOINTS, (no,)).fetchall()
+    for lane, endpoint_id, status, deleted_ms in rows:
+        gone_ms = now_ms if deleted_ms is None else min(deleted_ms, now_ms)
+        blank = _blank(lane, endpoint_id, tenant, status, gone_ms)
+        db.execute(_BLANK_ENDPOINT, (blank.deleted_at_ms, codec.encode_spec(blank), lane))
+    up_to = db.execute(_BEGIN, (no, now_ms, keys_below)).fetchall()[0][0]
+    for statement in (*_LANES_HOLD_NOTHING, _BLANK_ORIGINS):
+        db.execute(statement, (no,))
+    db.execute("DELETE FROM token WHERE tenant = ?", (tenant,))
+    events = db.execute(_COUNT, (no, 0, up_to)).fetchone()[0]
+    return Begun(events, sum(deleted_ms is None for *_, deleted_ms in rows), up_to)
+
+
+def _gone_beyond(db: sqlite3.Connection, tenant: str, no: int, up_to: int) -> bool:
     """Whether rows that an erasure up to there doesn't reach are sealed with keys that are gone."""
     gone = set(keys_of(db).gone(db, tenant))
     beyond = {number for (number,) in db.execute(_KEYS_BEYOND, (no, up_to))}
