@@ -103,6 +103,31 @@ def test_the_number_of_events_is_bounded(monkeypatch):
     assert [bad.line for bad in judged(*[b"x\n"] * 9).bad] == [1, 2, 3, None]
 
 
+def test_the_number_of_lines_is_bounded(monkeypatch):
+    """Blank ones cost time too: a file of nothing else is given up on."""
+    monkeypatch.setattr(spool, "MAX_FILE_LINES", 3)
+    assert len(judged(b"\n", b"\n", line()).events) == 1
+    endless = iter(lambda: b"\n", None)
+    found = spool.judge_lines(FILE, endless, LIMITS, NOW_MS)
+    assert found.bad == [BadLine(None, "too_large", "a file may have 3 lines")]
+
+
+def test_lines_under_an_object_s_name_are_told_how_to_be_called():
+    """The commonest slip is named for what it is; a single broken object isn't."""
+    (bad,) = judge_object(FILE, line() * 2, LIMITS, NOW_MS).bad
+    assert bad.message.endswith("must end in .ndjson or .jsonl")
+    (bad,) = judge_object(FILE, b'{\n"type": oops\n}', LIMITS, NOW_MS).bad
+    assert ".ndjson" not in bad.message
+
+
+def test_a_byte_order_mark_is_named():
+    """What some editors and shells put before the first character is refused in words that say so."""
+    marked = b"\xef\xbb\xbf" + line()
+    for found in (judged(marked), judge_object(FILE, marked, LIMITS, NOW_MS)):
+        assert [(bad.code, bad.line) for bad in found.bad] == [("invalid_json", 1)]
+        assert "byte order mark" in found.bad[0].message
+
+
 def test_an_object_may_be_laid_out():
     """One JSON object over several lines, white space around it, its data as it was written."""
     found = judge_object(FILE, b'\n {\n "type": "a",\n "data": {\n  "x": 1\n }\n}\n\n', LIMITS, NOW_MS)
@@ -138,6 +163,8 @@ def test_names_in_failed_always_fit():
     """With the reason's suffix a name has at most 255 bytes, and two long names don't become one."""
     assert failed_name(b"a.json", 0) == b"a.json"
     assert failed_name(b"a.json", 3) == b"a.json.3"
+    assert failed_name(b"a.ndjson", 3) == b"a.3.ndjson", "moved back it must still be a file of lines"
+    assert failed_name(b"x" * 248 + b".ndjson", 3).endswith(b".3.ndjson")
     long = [failed_name(b"x" * 254 + end, 0) for end in (b"a", b"b")]
     assert long[0] != long[1]
     assert all(len(name) + len(spool.REASON_SUFFIX) <= 255 for name in [*long, failed_name(b"x" * 255, 999)])

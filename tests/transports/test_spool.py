@@ -118,6 +118,28 @@ def test_a_directory_that_was_removed_is_noticed(folder):
     assert scan(folder) == []
 
 
+@pytest.mark.parametrize("which", ["", "new", "failed", ".taken", "tmp"])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_folder_that_was_moved_away_is_noticed(folder, tmp_path, which, replaced):
+    """Files would go by the old descriptor where nobody looks; opened anew, what is missing is there again."""
+    path = Path(folder.path) / which
+    path.rename(tmp_path / "aside")
+    if replaced and which != "tmp":  # another tmp/ is as good: the daemon never looks into it
+        path.mkdir()
+    elif replaced:
+        path.write_text("in the way")
+    with pytest.raises(SpoolGone):
+        scan(folder)
+    if replaced and which == "tmp":
+        path.unlink()
+    folder.close()
+    folder.open()
+    put(folder, b"a", b"bad")
+    (found,) = scan(folder)
+    assert folder.fail(found, b"{}") == "a"
+    assert path.is_dir()
+
+
 def test_lines_are_read_in_bounded_pieces(folder):
     """A line of any length is one bad line, its tail is never an event, and the lines around it are judged."""
     for tail in (b"", b"x", b"x" * 200_000):

@@ -8,6 +8,7 @@ Must not know: sockets, files, endpoints, the clock, where ids come from.
 
 import hashlib
 import re
+from codecs import BOM_UTF8
 from functools import lru_cache
 
 import msgspec
@@ -104,6 +105,8 @@ def _check_bytes(line: bytes, limits: EventLimits) -> None:
             line.decode()
         except UnicodeDecodeError as error:
             raise _Refused("invalid_json", f"not valid UTF-8 at byte {error.start}") from None
+        if line.startswith(BOM_UTF8):
+            raise _Refused("invalid_json", "it begins with a byte order mark: write UTF-8 without one")
     if nests_deeper(line, limits.max_depth + 1):
         raise _Refused("invalid_json", f"data nests deeper than {limits.max_depth} levels")
 

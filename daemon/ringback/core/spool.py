@@ -17,9 +17,13 @@ from ringback.core.model import Event, Rejection
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_FILE_EVENTS = 50_000
+#: Blank ones among them: 64 MiB of line ends would keep the reader busy for a minute.
+MAX_FILE_LINES = 4 * MAX_FILE_EVENTS
 MAX_NAME_BYTES = 255
 #: A name whose file holds an event a line; any other file is one JSON object.
 LINE_SUFFIXES = (b".ndjson", b".jsonl")
+#: Told of a file that would be good under another name.
+LINES_HINT = "; for one event a line the file's name must end in .ndjson or .jsonl"
 REASON_SUFFIX = ".reason.json"
 #: Of a too long name this much is kept in ``failed/``, before a digest that keeps it apart from others.
 KEPT_NAME_BYTES = 200
@@ -82,6 +86,8 @@ def judge_lines(file: FileIdentity, lines: Iterable[bytes], limits: EventLimits,
     bad: list[BadLine] = []
     seen = 0
     for number, raw in enumerate(lines, 1):
+        if number > MAX_FILE_LINES:
+            return Judged([], [*bad, _whole("too_large", f"a file may have {MAX_FILE_LINES} lines")])
         line = raw.removesuffix(b"\n").removesuffix(b"\r")
         if not line or line.isspace():
             continue
@@ -104,8 +110,18 @@ def judge_object(file: FileIdentity, content: bytes, limits: EventLimits, now_ms
         return _judged([], [])
     event = parse_line(line, limits, now_ms, derive_id(file, 1, line))
     if isinstance(event, Rejection):
-        return Judged([], [BadLine(1, event.code, event.message, event.field)])
+        hint = LINES_HINT if event.code == "invalid_json" and _seems_lines(line) else ""
+        return Judged([], [BadLine(1, event.code, event.message + hint, event.field)])
     return Judged([(1, event)], [])
+
+
+def _seems_lines(content: bytes) -> bool:
+    """Whether a file that is no JSON object begins with a line that is one."""
+    first, *more = content.split(b"\n", 1)
+    try:
+        return bool(more) and isinstance(msgspec.json.decode(first), dict)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def _judged(events: list[tuple[int, Event]], bad: list[BadLine]) -> Judged:
@@ -134,11 +150,16 @@ def _whole(code: str, message: str) -> BadLine:
 
 
 def failed_name(name: bytes, attempt: int) -> bytes:
-    """Under what name a bad file lies in ``failed/``: its own, or that with a number where it is taken."""
-    suffix = b"" if attempt == 0 else b".%d" % attempt
-    if len(name) + len(suffix) + len(REASON_SUFFIX) > MAX_NAME_BYTES:
-        name = name[:KEPT_NAME_BYTES] + b"~" + hashlib.sha256(name).hexdigest()[:16].encode()
-    return name + suffix
+    """Under what name a bad file lies in ``failed/``: its own, or that with a number where it is taken.
+
+    An ending that means lines stays the ending: moved back into ``new/`` the file is what it was.
+    """
+    ending = next((suffix for suffix in LINE_SUFFIXES if name.endswith(suffix)), b"")
+    number = b"" if attempt == 0 else b".%d" % attempt
+    stem = name.removesuffix(ending)
+    if len(name) + len(number) + len(REASON_SUFFIX) > MAX_NAME_BYTES:
+        stem = stem[:KEPT_NAME_BYTES] + b"~" + hashlib.sha256(name).hexdigest()[:16].encode()
+    return stem + number + ending
 
 
 def shown_name(name: bytes) -> str:

@@ -239,11 +239,8 @@ class Spool:
             else:
                 self._held.pop(found.identity, None)
         for one in bad:
-            reason = reason_document(
-                one.found.name, one.found.size, one.found.uid, rfc3339(now_ms), one.lines, one.accepted
-            )
             try:
-                name = await asyncio.to_thread(self._folder.fail, one.found, reason)
+                name = await asyncio.to_thread(self._fail, one, now_ms)
             except OSError as error:
                 why = f"{one.lines[0].message}; and it can't be moved to failed/: {error.strerror or error}"
                 self._hold(one.found, why)
@@ -252,6 +249,12 @@ class Spool:
             if name is not None:
                 self._committing.count(one.lines if not one.counted else [])
                 _tell_failed(one, name)
+
+    def _fail(self, one: _Bad, now_ms: int) -> str | None:
+        """Move a bad file away with its reason, which may name 50,000 lines. Runs in a thread; raises OSError."""
+        found = one.found
+        reason = reason_document(found.name, found.size, found.uid, rfc3339(now_ms), one.lines, one.accepted)
+        return self._folder.fail(found, reason)
 
     def _remove(self, durable: list[Found]) -> dict[Found, str]:
         """Remove what is durable; what couldn't be, and why. Runs in a thread."""

@@ -133,8 +133,7 @@ class SpoolFolder:
         Raises:
             SpoolGone: the directory isn't the one that was opened.
         """
-        if os.fstat(self._new).st_nlink == 0:
-            raise SpoolGone(errno.ENOENT, "the spool directory was removed", self.path)
+        self._check_folders()
         left = self._list(limit, skip, taken=True)
         names = {found.name for found in left}
         fresh = [found for found in self._list(limit, skip, taken=False) if found.name not in names]
@@ -201,6 +200,20 @@ class SpoolFolder:
             return -1
         return fd
 
+    def _check_folders(self) -> None:
+        """Raises SpoolGone: a path leads elsewhere by now, and nobody would look where the descriptors lead."""
+        inside = ((b"new", self._new), (b"failed", self._failed), (b".taken", self._taken))
+        try:
+            same = os.path.samestat(Path(self.path).stat(), os.fstat(self._root)) and all(
+                os.path.samestat(os.stat(name, dir_fd=self._root, follow_symlinks=False), os.fstat(fd))
+                for name, fd in inside
+            )
+            same = same and stat.S_ISDIR(os.stat(b"tmp", dir_fd=self._root, follow_symlinks=False).st_mode)
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise SpoolGone(errno.ENOENT, "the spool directory or a folder in it was removed or replaced", self.path)
+
     def _folder(self, found: Found) -> int:
         return self._taken if found.taken else self._new
 
@@ -215,9 +228,7 @@ class SpoolFolder:
                     now = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-                found = Found(
-                    taken, name, now.st_ino, now.st_mtime_ns, now.st_size, now.st_mode, now.st_uid, now.st_gid
-                )
+                found = _found(now, name, taken=taken)
                 if not skip(found.identity):
                     files.append(found)
                     if len(files) >= limit:
