@@ -151,13 +151,14 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def _says(data: bytes, *, for_ever: bytes = b"") -> Script:
-    """Say this, then the other for ever; without it hang up."""
+    """Say this, then the other for ever, in large pieces: each is a system call; without it hang up."""
+    piece = for_ever * (PIECE_BYTES // max(1, len(for_ever)))
 
     async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(data)
         await writer.drain()
-        while for_ever:
-            writer.write(for_ever)
+        while piece:
+            writer.write(piece)
             await writer.drain()
 
     return script

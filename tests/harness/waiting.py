@@ -1,9 +1,15 @@
-"""Waiting for another process: polls until something holds, bounded, and says what was missing."""
+"""Waiting for another process: polls until something holds, bounded, and says what was missing.
+
+What must run out by itself has no condition to wait for: it gets the limits of ``LADDER_S``, one after the other.
+"""
 
 import time
 from collections.abc import Callable
 
 POLL_S = 0.02
+#: Time limits for what is to run out. The first does unless the machine stalls just then, so that the limit is over
+#: before what should happen within it did; then the next is tried, and what the last brought counts.
+LADDER_S = (0.2, 2.0, 20.0)
 
 
 def wait_until(

@@ -11,13 +11,15 @@ import uvloop
 
 from ringback.transports.unix_socket import EventsServer, SocketLimits
 
+HANG_S = 120
+
 
 def both_loops(test):
     """Run an async test on asyncio's own loop and on uvloop, within a time that only a hang exceeds."""
 
     def run(loop_factory, **fixtures):
         async def bounded():
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(HANG_S):
                 await test(**fixtures)
 
         with asyncio.Runner(loop_factory=loop_factory) as runner:

@@ -18,7 +18,7 @@ def allow_all(_address: str, _scheme: str) -> str | None:
 
 def request(url: str, **changes: object) -> Request:
     """A delivery as the service makes it."""
-    given = {"method": "POST", "headers": HEADERS, "body": BODY, "connect_timeout_s": 2.0, **changes}
+    given = {"method": "POST", "headers": HEADERS, "body": BODY, "connect_timeout_s": 20.0, **changes}
     return Request(url=url, **given)
 
 

@@ -12,7 +12,7 @@ from tests.transports.http.helpers import request
 from ringback.core.model import OutcomeKind
 
 SHORT_S = 0.2
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 EVENTUALLY_S = 30.0
 
 
@@ -80,6 +80,7 @@ async def test_the_second_try_shares_the_deadline(sender, server):
     outcome = await sender.send(request(server.url("silent")), SHORT_S)
     assert outcome.kind is OutcomeKind.TIMEOUT
     assert outcome.elapsed_ms >= SHORT_S * 1000 - 5
+    await eventually(lambda: server.requests)
     assert len(server.requests) == 1
 
 

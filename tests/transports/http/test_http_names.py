@@ -10,7 +10,7 @@ from ringback.core.model import OutcomeKind
 from ringback.transports import resolver as resolver_module
 from ringback.transports.resolver import Resolver
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 @pytest.fixture

