@@ -101,14 +101,16 @@ def test_all_that_a_tenant_has_goes(parts: Parts) -> None:
     parts.attempt(seq, lane, dead(), outcome="bad_status", status=410, body=WORD.encode())
     (other, *_) = parts.call("GET", "/api/v1/deliveries?event=e0&tenant=acme")[1]["data"]
     assert parts.call("GET", "/api/v1/tenants/acme")[1] == {
-        "tenant": "acme", "endpoints": 1, "events": 300, "erasing": False, "left": 0,
+        "tenant": "acme", "endpoints": 1, "tokens": 1, "events": 300, "owed": 299, "erasing": False, "left": 0,
     }  # fmt: skip
     status, told = parts.call("POST", "/api/v1/tenants/acme/erase")
     assert (status, told) == (202, {"tenant": "acme", "events": 300, "endpoints": 1, "erasing": True})
     assert parts.tcp("GET", "/api/v1/events", token=token)[0] == 401
     assert parts.call("GET", f"/api/v1/endpoints/{made['id']}")[0] == 404
     assert parts.call("POST", f"/api/v1/deliveries/{other['id']}/retry")[1]["code"] == "erased"
-    assert tenant(parts) == {"tenant": "acme", "endpoints": 0, "events": 300, "erasing": False, "left": 0}
+    assert tenant(parts) == {
+        "tenant": "acme", "endpoints": 0, "tokens": 0, "events": 300, "owed": 0, "erasing": False, "left": 0,
+    }  # fmt: skip
     assert parts.call("GET", "/api/v1/events/e7?tenant=acme")[1]["erased_at"]
     assert parts.call("GET", "/api/v1/events/e1?tenant=beta")[1]["data"] == {"kept": 1}
     assert parts.call("GET", "/api/v1/deliveries?status=pending")[1]["data"] == []

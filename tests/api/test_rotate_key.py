@@ -15,10 +15,8 @@ def test_what_comes_after_is_sealed_with_a_new_key_and_all_stays_readable(tmp_pa
         parts.event(id="e1", tenant="acme", data={"said": "before"})
         parts.event(id="e1", tenant="beta")
         with structlog.testing.capture_logs() as lines:
-            assert parts.call(*CALL) == (
-                200,
-                {"tenant": "acme", "endpoints": 0, "events": 1, "erasing": False, "left": 0},
-            )
+            status, told = parts.call(*CALL)
+            assert (status, told["tenant"], told["events"]) == (200, "acme", 1)
         assert [line["event"] for line in lines] == ["encryption.key_rotated"]
         parts.event(id="e2", tenant="acme", data={"said": "after"})
         parts.event(id="e2", tenant="beta")

@@ -9,7 +9,9 @@ from click.testing import CliRunner, Result
 from tests.api.parts import Parts
 from tests.store.kit import NOW_MS, accept, opened
 
-from ringback.cli import main
+from ringback.cli import erasing, main
+from ringback.store.erasure_reads import ErasureReads
+from ringback.store.errors import QueryTimeout
 
 Cli = Callable[..., Result]
 WORD = "xyzzy-plugh"
@@ -52,11 +54,47 @@ def test_a_tenant_is_erased(cli: Cli, parts: Parts) -> None:
     done = cli("tenant", "erase", "acme", "--yes")
     assert (done.exit_code, done.stdout) == (0, "tenant acme is erased: 1 endpoint, 300 events\n")
     shown = json.loads(cli("tenant", "show", "acme", "--json").stdout)
-    assert shown == {"tenant": "acme", "endpoints": 0, "events": 300, "erasing": False, "left": 0}
+    gone = {"endpoints": 0, "tokens": 0, "owed": 0, "erasing": False, "left": 0}
+    assert shown == {"tenant": "acme", "events": 300, **gone}
     assert "endpoints" in cli("tenant", "show", "acme").stdout
     assert parts.call("GET", "/api/v1/events/e299?tenant=acme")[1]["data"] is None
     assert cli("tenant", "erase", "nobody").exit_code == 4
     assert cli("tenant", "show", "nobody").exit_code == 4
+
+
+def test_on_a_terminal_it_is_asked_with_what_would_go(cli: Cli, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A no leaves all as it was, a yes erases; who isn't known is said before anything is asked."""
+    monkeypatch.setattr(erasing, "on_a_terminal", lambda: True)
+    parts.endpoint(tenant="acme")
+    parts.token("acme")
+    for n in range(3):
+        parts.event(id=f"e{n}", tenant="acme")
+    told = cli("tenant", "erase", "acme", stdin="n\n")
+    assert told.exit_code == 1
+    assert (
+        "Tenant acme has 1 endpoint, 1 token, 3 events; 3 deliveries are still owed. Erase everything?" in told.stderr
+    )
+    assert json.loads(cli("tenant", "show", "acme", "--json").stdout)["endpoints"] == 1
+    assert cli("tenant", "erase", "acme", stdin="y\n").exit_code == 0
+    told = cli("tenant", "erase", "nobody", stdin="y\n")
+    assert (told.exit_code, told.stderr) == (4, "ringback: there is no tenant nobody\n")
+
+
+def test_more_than_can_be_counted_is_asked_for_all_the_same(
+    cli: Cli, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A count that takes too long keeps nobody from erasing; the question says so."""
+    monkeypatch.setattr(erasing, "on_a_terminal", lambda: True)
+    parts.event(id="e1", tenant="acme")
+
+    async def too_long(*_: object) -> None:
+        raise QueryTimeout("it took too long")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ErasureReads, "standing", too_long)
+        told = cli("tenant", "erase", "acme", stdin="n\n")
+    assert told.exit_code == 1
+    assert "Erase everything of tenant acme? How much that is isn't known" in told.stderr
 
 
 @pytest.fixture
@@ -79,13 +117,18 @@ async def filled(tmp_path: Path) -> None:
         await store.run(accept("e1", 2, tenant="default", data=b'{"kept":"%s"}' % WORD[::-1].encode(), at_ms=NOW_MS))
 
 
-async def test_both_work_without_a_daemon(alone: Cli, tmp_path: Path) -> None:
+async def test_both_work_without_a_daemon(alone: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under the directory's lock; the words are gone from its files when the command ends."""
     assert alone("tenant", "erase", "acme").exit_code == 3, "a directory that isn't there is not made"
     await filled(tmp_path)
     assert alone("event", "erase", "e2").exit_code == 4, "it is another tenant's"
     assert json.loads(alone("event", "erase", "e2", "--tenant", "acme", "--json").stdout)["id"] == "e2"
     assert alone("tenant", "erase", "nobody").exit_code == 4
+    with monkeypatch.context() as patch:
+        patch.setattr(erasing, "on_a_terminal", lambda: True)
+        told = alone("tenant", "erase", "acme")
+        assert "Tenant acme has 0 endpoints, 0 tokens, 20 events;" in told.stderr
+        assert alone("tenant", "erase", "nobody").exit_code == 4
     done = alone("tenant", "erase", "acme", "--json")
     assert json.loads(done.stdout) == {"tenant": "acme", "events": 20, "endpoints": 0}
     found = b"".join(path.read_bytes() for path in (tmp_path / "state").iterdir() if path.is_file())

@@ -20,7 +20,8 @@ from ringback.service.erasure import AGAIN_S, STEP_EVENTS, Erasure
 from ringback.service.tokens import Tokens
 from ringback.store.callbacks import CallbackLane
 from ringback.store.endpoints import insert
-from ringback.store.erase import ErasureReads, begin_erasure
+from ringback.store.erase import begin_erasure
+from ringback.store.erasure_reads import ErasureReads
 from ringback.store.keyring import KEYRING_NAME, Keyring
 
 

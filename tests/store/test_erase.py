@@ -8,7 +8,7 @@ from ringback.core.lifecycle import reopened, retry_at, succeeded
 from ringback.core.model import Callback, DeliveryState, Endpoint, Peer, Secret
 from ringback.core.tally import Tally
 from ringback.core.tokens import Token
-from ringback.store import endpoints, erase, stats, tokens
+from ringback.store import endpoints, erase, erasure_reads, stats, tokens
 from ringback.store.alone import run_alone
 from ringback.store.backup import Aside
 from ringback.store.check import check_directory
@@ -183,17 +183,17 @@ async def test_what_comes_after_the_asking_stays(store):
     assert await erased(store) == (1, 3)
     (stored,) = await store.queue.load([new.seq])
     assert stored.erased_at_ms is None
-    reads = erase.ErasureReads(store.reader)
-    assert await reads.standing("acme") == erase.Standing(2, erasing=False, left=0)
+    reads = erasure_reads.ErasureReads(store.reader)
+    assert await reads.standing("acme") == erasure_reads.Standing(1, 0, 2, 1, erasing=False, left=0)
 
 
 async def test_the_tenant_that_nobody_knows_and_the_one_with_a_token_alone(store):
     """The first is none; of the second the token goes."""
     assert await store.run(erase.begin_erasure("acme", 1)) is None
-    reads = erase.ErasureReads(store.reader)
+    reads = erasure_reads.ErasureReads(store.reader)
     assert await reads.standing("acme") is None
     await store.run(tokens.insert(Token("t1", "acme", b"x" * 32, 1), 9))
-    assert await reads.standing("acme") == erase.Standing(0, erasing=False, left=0)
+    assert await reads.standing("acme") == erasure_reads.Standing(0, 1, 0, 0, erasing=False, left=0)
     assert await store.run(erase.begin_erasure("acme", 1)) == erase.Begun(0, 0, 0)
     assert await store.run(tokens.every()) == []
 
@@ -206,8 +206,8 @@ async def test_a_step_is_bounded_by_the_deliveries_it_touches(store):
     await store.run(erase.destroy_keys("acme"))
     step = await store.run(erase.erase_next("acme", 20, LATER_MS))
     assert (step.events, step.cancelled, step.more) == (2, 200, True)
-    reads = erase.ErasureReads(store.reader)
-    assert await reads.standing("acme") == erase.Standing(6, erasing=True, left=4)
+    reads = erasure_reads.ErasureReads(store.reader)
+    assert await reads.standing("acme") == erasure_reads.Standing(0, 0, 6, 0, erasing=True, left=4)
 
 
 async def test_an_erasure_that_broke_off_goes_on(tmp_path):
@@ -216,15 +216,19 @@ async def test_an_erasure_that_broke_off_goes_on(tmp_path):
         for n in range(10):
             await planted(store, f"e{n}")
         await store.run(erase.begin_erasure("acme", LATER_MS))
-        assert await erase.ErasureReads(store.reader).under_way() == [erase.UnderWay("acme", 10, locked=False)]
+        assert await erasure_reads.ErasureReads(store.reader).under_way() == [
+            erasure_reads.UnderWay("acme", 10, locked=False)
+        ]
         await store.run(erase.destroy_keys("acme"))
         await store.run(erase.erase_next("acme", 4, LATER_MS))
     assert run_alone(tmp_path / "s", erase.erase_next("acme", 3, LATER_MS), NOW_MS).events == 3
     async with opened(tmp_path / "s") as store:
-        assert await erase.ErasureReads(store.reader).under_way() == [erase.UnderWay("acme", 10, locked=True)]
+        assert await erasure_reads.ErasureReads(store.reader).under_way() == [
+            erasure_reads.UnderWay("acme", 10, locked=True)
+        ]
         assert await store.run(erase.destroy_keys("acme")) == 10
         assert await erased(store) == (3, 9)
-        assert await erase.ErasureReads(store.reader).under_way() == []
+        assert await erasure_reads.ErasureReads(store.reader).under_way() == []
     assert WORD.encode() not in files(tmp_path / "s")
 
 

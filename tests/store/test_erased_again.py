@@ -10,7 +10,7 @@ from tests.store.kit import MASTERS, NOW_MS, Store, accept, check_invariants, op
 
 from ringback.core.model import Endpoint
 from ringback.service.sealing import make_good
-from ringback.store import endpoints, erase, restore
+from ringback.store import endpoints, erase, erasure_reads, restore
 from ringback.store.backup import copy_alone
 from ringback.store.database import DATABASE_NAME
 from ringback.store.errors import KeyringLost, StateCorrupt, StoreError
@@ -72,7 +72,7 @@ async def start(store: Store, masters: Masters) -> None:
     """What a start does before it loads anything, and the steps it goes on with."""
     with closing(Keyring(store.database.directory / KEYRING_NAME, masters, lambda: LATER_MS)) as ring:
         await make_good(store.database, ring, store.writer, LATER_MS)
-    for found in await erase.ErasureReads(store.reader).under_way():
+    for found in await erasure_reads.ErasureReads(store.reader).under_way():
         await store.run(erase.destroy_keys(found.tenant))
         hour = -1
         while (step := await store.run(erase.erase_next(found.tenant, 10, LATER_MS, hour))).more:

@@ -58,12 +58,4 @@ async def _shown(request: web.Request, name: str) -> web.Response:
     found = await deps_of(request).erasure.look(name)
     if isinstance(found, Refusal):
         return refused(found)
-    return answer(
-        {
-            "tenant": name,
-            "endpoints": found.endpoints,
-            "events": found.events,
-            "erasing": found.erasing,
-            "left": found.left,
-        }
-    )
+    return answer({"tenant": name, **found._asdict()})

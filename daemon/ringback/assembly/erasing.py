@@ -8,7 +8,8 @@ Must not know: as there.
 from ringback.api.deps import Deps
 from ringback.service.erasure import Erasure, HoldsDeliveries
 from ringback.store.database import Database
-from ringback.store.erase import ErasureReads, wipe_log
+from ringback.store.erase import wipe_log
+from ringback.store.erasure_reads import ErasureReads
 from ringback.store.reader import Fetches
 
 

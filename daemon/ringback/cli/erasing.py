@@ -26,10 +26,15 @@ def yes_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--yes", is_flag=True, help="Don't ask.")(function)
 
 
-def sure(question: str, *, yes: bool) -> None:
+def sure(question: Callable[[], str], *, yes: bool) -> None:
     """Ask on a terminal; ends the command on a no."""
-    if not yes and sys.stdin.isatty():
-        click.confirm(question, abort=True, err=True)
+    if not yes and on_a_terminal():
+        click.confirm(question(), abort=True, err=True)
+
+
+def on_a_terminal() -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin.isatty()
 
 
 def event_alone(config_path: str | None, socket_path: str | None, tenant: str, event_id: str) -> dict[str, Any]:
@@ -42,6 +47,16 @@ def event_alone(config_path: str | None, socket_path: str | None, tenant: str, e
     if done is None:
         raise NotFound(f"tenant {tenant} has no event {event_id}")
     return {"id": event_id, "tenant": tenant, "erased_at": rfc3339(done.erased_at_ms)}
+
+
+def look_alone(config_path: str | None, socket_path: str | None, name: str) -> dict[str, Any]:
+    """How much there is of a tenant, as the API's call, without a daemon."""
+    from ringback.store.erasure_reads import look  # noqa: PLC0415 - slow to import, and seldom needed
+
+    found = _run(_directory(config_path, socket_path), look(name), _now_ms())
+    if found is None:
+        raise NotFound(f"there is no tenant {name}")
+    return {"tenant": name, **found._asdict()}
 
 
 def tenant_alone(

@@ -107,7 +107,7 @@ def erase(
     Example:
       ringback event erase 019a9c1e-7d0f-7c52-a4b6-0b7f1f0c3d21
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
-    sure(f"Erase event {event_id}? It can't be undone.", yes=yes)
+    sure(lambda: f"Erase event {event_id}? It can't be undone.", yes=yes)
     try:
         query = f"?tenant={segment(tenant)}" if tenant is not None else ""
         done = api(config_path, socket_path).post(f"{PATH}/{segment(event_id)}/erase{query}")

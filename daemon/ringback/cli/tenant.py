@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from ringback.cli.client import Api, Unreachable, segment
+from ringback.cli.client import Api, CommandError, NotFound, Unreachable, segment
 from ringback.cli.context import Group, api, json_option, print_json, where
-from ringback.cli.erasing import sure, tenant_alone, yes_option
+from ringback.cli.erasing import look_alone, sure, tenant_alone, yes_option
 from ringback.cli.words import counted
 
 PATH = "/api/v1/tenants"
@@ -35,7 +35,7 @@ def show(
     config_path: str | None,
     socket_path: str | None,
 ) -> None:
-    """Show how many endpoints and events a tenant has, and how far its erasure is.
+    """Show what a tenant has (endpoints, tokens, events, deliveries still owed), and how far its erasure is.
 
     \b
     Example:
@@ -64,14 +64,15 @@ def erase(
 ) -> None:
     """Erase all that a tenant has: endpoints, tokens, events, answers. It can't be undone.
 
-    What is owed is cancelled. Of each event its id, type and times stay for as long as events are kept. Waits until it
-    is done; if it is interrupted, the daemon goes on. With no daemon running it is done in the state directory.
+    On a terminal it says how much that is and asks first. What is owed is cancelled. Of each event its id, type and
+    times stay for as long as events are kept. Waits until it is done; if it is interrupted, the daemon goes on. With no
+    daemon running it is done in the state directory.
 
     \b
     Example:
       ringback tenant erase acme
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
-    sure(f"Erase everything of tenant {name}? It can't be undone.", yes=yes)
+    sure(lambda: _question(name, config_path, socket_path), yes=yes)
     left = _counter()
     try:
         daemon = api(config_path, socket_path)
@@ -101,6 +102,21 @@ def rotate_key(name: str, config_path: str | None, socket_path: str | None) -> N
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
     api(config_path, socket_path).post(f"{PATH}/{segment(name)}/rotate-key")
     click.echo(f"tenant {name} has a new data key; make a new copy of the keyring: ringback db backup-keys FILE")
+
+
+def _question(name: str, config_path: str | None, socket_path: str | None) -> str:
+    """What would go, so that nobody erases the wrong tenant by a slip. Raises NotFound."""
+    try:
+        found = api(config_path, socket_path).get(f"{PATH}/{segment(name)}")
+    except Unreachable:
+        found = look_alone(config_path, socket_path, name)
+    except NotFound:
+        raise
+    except CommandError as problem:  # too much to be counted in time: no reason not to erase it
+        return f"Erase everything of tenant {name}? How much that is isn't known ({problem}). It can't be undone."
+    has = ", ".join(counted(found[of], of.removesuffix("s")) for of in ("endpoints", "tokens", "events"))
+    owed = "1 delivery is" if found["owed"] == 1 else f"{found['owed']:,} deliveries are"
+    return f"Tenant {name} has {has}; {owed} still owed. Erase everything? It can't be undone."
 
 
 def _wait(daemon: Api, name: str, left: Callable[[int], None]) -> None:

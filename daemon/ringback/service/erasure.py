@@ -27,6 +27,7 @@ from ringback.service.endpoints import Endpoints
 from ringback.service.metrics import Metrics
 from ringback.service.tokens import Tokens
 from ringback.store import erase
+from ringback.store.erasure_reads import ErasureReads, Standing
 from ringback.store.errors import StoreError
 from ringback.store.writer import Writer
 
@@ -82,15 +83,6 @@ class Asked(msgspec.Struct, frozen=True):
     endpoints: int
 
 
-class TenantView(msgspec.Struct, frozen=True):
-    """How much there is of a tenant. ``events``: tombstones among them; ``left``: those an erasure has yet to see."""
-
-    endpoints: int
-    events: int
-    erasing: bool
-    left: int
-
-
 class _Doing:
     """An erasure under way. ``locked``: its keys are destroyed. ``hour``: how far the statistics are."""
 
@@ -112,7 +104,7 @@ class Erasure:
     def __init__(
         self,
         *,
-        reads: erase.ErasureReads,
+        reads: ErasureReads,
         writer: Writer,
         endpoints: Endpoints,
         callbacks: Callbacks,
@@ -179,12 +171,9 @@ class Erasure:
         self.wake.wake()
         return Asked(begun.events, begun.endpoints)
 
-    async def look(self, name: str) -> TenantView | Refusal:
+    async def look(self, name: str) -> Standing | Refusal:
         """How much there is of a tenant. May raise QueryTimeout."""
-        found = await self._reads.standing(name)
-        if found is None:
-            return _no_tenant(name)
-        return TenantView(self._endpoints.count(name), found.events, found.erasing, found.left)
+        return await self._reads.standing(name) or _no_tenant(name)
 
     async def is_gone(self, tenant: str, event_id: str, seq: int) -> bool:
         """Whether an event was erased, or belongs to a tenant's erasure that is under way."""

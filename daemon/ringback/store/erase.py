@@ -1,6 +1,6 @@
 """Erasing: what an event held is overwritten, and a tombstone says that there was one.
 
-Role: tasks that erase one event, or all that a tenant has in steps; reads that tell how far that has come.
+Role: tasks that erase one event, or all that a tenant has in steps.
 Rules:
 - Of an event its id, type and times stay, and its deliveries' and attempts' states and times. An empty digest is the
   mark. What was still owed is cancelled first, so no result that comes late finds anything to write to.
@@ -27,7 +27,6 @@ from ringback.store.database import BUSY_TIMEOUT_MS, Database
 from ringback.store.errors import InvariantError
 from ringback.store.keys import keys_of
 from ringback.store.ops import Task
-from ringback.store.reader import Fetches
 from ringback.store.rows import Statement
 
 #: Deliveries that one step touches, for each event of its limit.
@@ -40,11 +39,10 @@ WIPE_WAIT_MS = 100
 #: What is left of what a callback asked for: its row names the lane, which retention cleans up by it.
 BLANK_CALLBACK = codec.encode_callback(Callback(""))
 
-_FIND = (
+FIND = (
     "SELECT e.seq, length(e.digest) = 0, e.opts, e.accepted_ms FROM event e JOIN tenant t ON t.no = e.tenant"
     " WHERE t.name = ? AND e.id = ?"
 )
-_LANES = "SELECT lane FROM delivery WHERE event = ?"
 _OF_EVENTS = "event IN (SELECT value FROM json_each(?1))"
 _PENDING = f"state = {int(DeliveryState.PENDING)} AND {_OF_EVENTS}"
 _KEY = "lane, phase, due_ms, event"
@@ -105,15 +103,6 @@ _WINDOW = (
 )
 _NEXT_HOUR = "SELECT min(hour) FROM lane_hour WHERE hour > ?"
 _ERASE_HOUR = f"DELETE FROM lane_hour WHERE hour = ?2 AND {_ITS_LANES}"  # noqa: S608 - constants
-_LOOK = (
-    "SELECT t.no, x.up_to, x.done, EXISTS (SELECT 1 FROM token k WHERE k.tenant = ?1)"
-    " FROM (SELECT 1) LEFT JOIN tenant t ON t.name = ?1 LEFT JOIN erasure x ON x.tenant = t.no"
-)
-_UNDER_WAY = (
-    "SELECT t.name, x.up_to, x.keys_below IS NULL FROM erasure x JOIN tenant t ON t.no = x.tenant ORDER BY x.asked_ms"
-)
-
-_END = 1 << 62
 
 
 class ErasedEvent(NamedTuple):
@@ -142,22 +131,6 @@ class Step(NamedTuple):
     hour: int = -1
 
 
-class Standing(NamedTuple):
-    """What is known of a tenant. ``events``: tombstones among them; ``left``: still to be looked at."""
-
-    events: int
-    erasing: bool
-    left: int
-
-
-class UnderWay(NamedTuple):
-    """A tenant's erasure that has not come to its end. ``locked``: what is sealed can't be opened any more."""
-
-    tenant: str
-    up_to: int
-    locked: bool
-
-
 def erase_event(tenant: str, event_id: str, now_ms: int, *, until_ms: int | None = None) -> Task[ErasedEvent | None]:
     """Make a tombstone of an event; None if there is none of that id. Twice is once.
 
@@ -166,7 +139,7 @@ def erase_event(tenant: str, event_id: str, now_ms: int, *, until_ms: int | None
     """
 
     def run(db: sqlite3.Connection) -> ErasedEvent | None:
-        found = db.execute(_FIND, (tenant, event_id)).fetchone()
+        found = db.execute(FIND, (tenant, event_id)).fetchone()
         if found is None:
             return None
         seq, already, opts, accepted_ms = found
@@ -269,37 +242,6 @@ def wipe_log(database: Database) -> bool:
         finally:
             db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     return not busy
-
-
-class ErasureReads:
-    """What is read of erasing."""
-
-    def __init__(self, reader: Fetches) -> None:
-        self._reader = reader
-
-    async def find(self, tenant: str, event_id: str) -> tuple[int, int | None, list[int]] | None:
-        """An event's number, when it was erased (None: it wasn't) and the lanes of its deliveries; None without one."""
-        found = await self._reader.fetch(_FIND, (tenant, event_id))
-        if not found:
-            return None
-        seq, gone, opts, _ = found[0]
-        lanes = [lane for (lane,) in await self._reader.fetch(_LANES, (seq,))]
-        return seq, codec.decode_opts(opts).erased_at_ms if gone else None, lanes
-
-    async def standing(self, tenant: str) -> Standing | None:
-        """How much there is of a tenant; None if nobody knows it."""
-        no, up_to, done, has_token = (await self._reader.fetch(_LOOK, (tenant,)))[0]
-        if no is None:
-            return Standing(0, erasing=False, left=0) if has_token else None
-        events = (await self._reader.fetch(_COUNT, (no, 0, _END)))[0][0]
-        if up_to is None:
-            return Standing(events, erasing=False, left=0)
-        left = (await self._reader.fetch(_COUNT, (no, done, up_to)))[0][0]
-        return Standing(events, erasing=True, left=left)
-
-    async def under_way(self) -> list[UnderWay]:
-        """Every erasure that has not come to its end, the first asked for first."""
-        return [UnderWay(name, up_to, bool(locked)) for name, up_to, locked in await self._reader.fetch(_UNDER_WAY)]
 
 
 def _number(db: sqlite3.Connection, tenant: str) -> int | None:
