@@ -93,6 +93,9 @@ class Flights:
         self.withheld.remove((event, lane))
         self.kicked.append(lane)
 
+    def kick(self, lane: int) -> None:
+        self.kicked.append(lane)
+
     def changed(self, lane: int) -> None:
         self.kicked.append(lane)
 

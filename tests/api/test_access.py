@@ -25,6 +25,7 @@ THINGS: dict[tuple[str, str], tuple[str, Any]] = {
     ("GET", "/api/v1/endpoints/{id}/stats"): ("endpoint", None),
     ("POST", "/api/v1/endpoints/{id}/ping"): ("endpoint", None),
     ("POST", "/api/v1/endpoints/{id}/test"): ("endpoint", None),
+    ("POST", "/api/v1/endpoints/{id}/retry"): ("endpoint", None),
     ("POST", "/api/v1/endpoints/{id}/rotate-secret"): ("endpoint", {"grace_s": 0}),
     ("GET", "/api/v1/events/{id}"): ("event", None),
     ("POST", "/api/v1/events/{id}/erase"): ("event", None),

@@ -281,11 +281,10 @@ def test_cancel_ends_what_is_owed(parts: Parts) -> None:
 
 
 def test_retry_and_cancel_wait_for_what_is_in_flight(parts: Parts) -> None:
-    """409 while an attempt runs: it decides first. A retry of what is owed anyway is 409 too."""
+    """409 while an attempt runs: it decides first. Nor can what was owed to a deleted endpoint be sent again."""
     endpoint = parts.endpoint()
     parts.event()
     one, seq, lane = only(parts)
-    assert parts.call("POST", f"{PATH}/{one}/retry")[0] == 409
     parts.flights.flying = {(seq, lane)}
     for verb in ("retry", "cancel"):
         status, told = parts.call("POST", f"{PATH}/{one}/{verb}")
@@ -296,6 +295,45 @@ def test_retry_and_cancel_wait_for_what_is_in_flight(parts: Parts) -> None:
     status, told = parts.call("POST", f"{PATH}/{one}/retry")
     assert status == 409
     assert "deleted" in told["detail"]
+
+
+def test_a_retry_of_one_that_waits_makes_it_due_now(parts: Parts) -> None:
+    """202; its lane is told; the same run goes on, and why knows who asked. Once more there is nothing to do."""
+    parts.endpoint(retry={"delays_s": [600, 600], "jitter": 0})
+    parts.event()
+    one, seq, lane = only(parts)
+    parts.attempt(seq, lane, retry_at(LATER_MS), outcome="bad_status", status=503)
+    assert parts.call("POST", f"{PATH}/{one}/retry") == (202, {"id": one, "status": "pending"})
+    assert parts.flights.kicked == [lane]
+    assert not parts.flights.withheld
+    told = parts.call("GET", f"/api/v1/why/{one}")[1]
+    assert told["next"]["rule"] == "attempt 2: due now, asked for by hand"
+    assert told["waits_for"] == ["is about to be sent: nothing holds it"]
+    status, again = parts.call("POST", f"{PATH}/{one}/retry")
+    assert (status, again["detail"]) == (409, "the delivery is due already: ringback why says what it waits for")
+    parts.attempt(seq, lane, retry_at(LATER_MS))
+    attempts = parts.call("GET", f"{PATH}/{one}")[1]["attempts"]
+    assert [(a["n"], a["run"]) for a in attempts] == [(1, 1), (2, 1)]
+
+
+def test_a_retry_does_not_override_a_hold_or_a_wish(parts: Parts) -> None:
+    """409, with what to do or when it goes: its endpoint is paused, its event says deliver_after, it is due already."""
+    endpoint = parts.endpoint()
+    parts.event()
+    one, seq, lane = only(parts)
+    assert "due already" in parts.call("POST", f"{PATH}/{one}/retry")[1]["detail"]
+    parts.attempt(seq, lane, retry_at(LATER_MS))
+    parts.event(deliver_after="2096-10-02T07:06:40Z")
+    wish = ids(parts)[0]
+    status, told = parts.call("POST", f"{PATH}/{wish}/retry")
+    assert (status, told["detail"]) == (
+        409,
+        "its event says deliver_after 2096-10-02T07:06:40.000Z: it is not sent before",
+    )
+    parts.call("POST", f"/api/v1/endpoints/{endpoint['id']}/pause")
+    status, told = parts.call("POST", f"{PATH}/{one}/retry")
+    assert (status, told["code"]) == (409, "conflict")
+    assert told["detail"] == "the delivery is held: its endpoint is paused by hand; resume lets it go"
 
 
 def test_large_requests_are_shown_within_a_budget(parts: Parts, monkeypatch) -> None:

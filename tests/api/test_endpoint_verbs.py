@@ -1,4 +1,4 @@
-"""Ping, test and rotate-secret, by the API."""
+"""Ping, test, retry and rotate-secret, by the API."""
 
 import json
 
@@ -7,8 +7,11 @@ import pytest
 from tests.api.parts import Parts
 
 from ringback import dialects
+from ringback.core.lifecycle import retry_at
 from ringback.core.model import EndpointStatus, Proof
 from ringback.service.rotation import MAX_GRACE_S, MAX_LIVE
+
+LATER_MS = 4_000_000_000_000
 
 
 @pytest.mark.parametrize("kind", ["ping", "test"])
@@ -44,6 +47,37 @@ def test_every_dialect_can_be_pinged(parts: Parts, name: str) -> None:
 def test_producers_may_still_not_emit_it(parts: Parts) -> None:
     """The daemon's own types are its own."""
     assert parts.call("POST", "/api/v1/events", {"type": "ringback.test", "data": {}})[0] == 422
+
+
+def test_what_waits_for_its_next_try_is_sent_now(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In slices, and the answer says whether to ask again; other endpoints' retries and what was never tried stay."""
+    monkeypatch.setattr("ringback.api.endpoint_verbs.RETRY_ROWS", 2)
+    made, other = parts.endpoint(), parts.endpoint()
+    for _ in range(3):
+        parts.event()
+    for seq, lane in parts.flights.owed:
+        parts.attempt(seq, lane, retry_at(LATER_MS), outcome="bad_status", status=503)
+    parts.event(deliver_after="2096-10-02T07:06:40Z")
+    parts.flights.kicked.clear()
+    path = f"/api/v1/endpoints/{made['id']}/retry"
+    told = [parts.call("POST", path) for _ in range(3)]
+    answers = [
+        {"id": made["id"], "deliveries": count, "more": more} for count, more in ((2, True), (1, False), (0, False))
+    ]
+    assert told == [(202, one) for one in answers]
+    assert parts.flights.kicked == [parts.endpoints.get(made["id"]).lane] * 2, "told only when there is something"
+    rows = parts.call("GET", "/api/v1/deliveries")[1]["data"]
+    waiting = [row for row in rows if row["next_attempt_at"] is not None]
+    assert [row["endpoint_id"] for row in waiting if row["attempt_count"]] == [other["id"]] * 3
+    assert len(waiting) == 3 + 2, "the wish of the last event stands at both"
+
+
+def test_what_is_held_is_not_retried(parts: Parts) -> None:
+    """409, with what lets it go."""
+    made = parts.endpoint()
+    parts.call("POST", f"/api/v1/endpoints/{made['id']}/pause")
+    status, told = parts.call("POST", f"/api/v1/endpoints/{made['id']}/retry")
+    assert (status, told["detail"]) == (409, "the endpoint is paused by hand; resume lets it go")
 
 
 def test_a_new_secret_signs_beside_the_old_one(parts: Parts) -> None:

@@ -286,7 +286,7 @@ def test_deliveries(cli, parts: Parts) -> None:
     for words in ("attempt 1", "POST https://a.example.com/", "HTTP 500", "webhook-id", '"type":"stt.done"'):
         assert words in shown
     assert cli("delivery", "cancel", one["id"]).exit_code == 5
-    assert cli("delivery", "retry", one["id"]).stdout == f"{one['id']} will be sent again\n"
+    assert cli("delivery", "retry", one["id"]).stdout == f"{one['id']} is sent now\n"
     assert json.loads(cli("delivery", "cancel", one["id"], "--json").stdout)["status"] == "cancelled"
 
 

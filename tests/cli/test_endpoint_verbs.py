@@ -1,4 +1,4 @@
-"""``ringback endpoint ping|test|rotate-secret``."""
+"""``ringback endpoint ping|test|retry|rotate-secret``."""
 
 import json
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from click.testing import Result
 from tests.api.parts import Parts
 
 from ringback.cli.status import size
+from ringback.core.lifecycle import retry_at
 
 Cli = Callable[..., Result]
 
@@ -20,6 +21,21 @@ def test_a_probe_says_where_to_look(cli: Cli, parts: Parts, kind: str) -> None:
     assert parts.call("GET", f"/api/v1/deliveries/{told['delivery_id']}")[1]["type"] == "ringback.test"
     assert "ringback delivery show" in cli("endpoint", kind, "crm").stdout
     assert cli("endpoint", kind, "nobody").exit_code == 4
+
+
+def test_a_backlog_is_retried_whole(cli: Cli, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks until there is no more, and says how many; nothing to do is said too, and is no failure."""
+    monkeypatch.setattr("ringback.api.endpoint_verbs.RETRY_ROWS", 2)
+    parts.endpoint(name="crm")
+    for _ in range(5):
+        parts.event()
+    for seq, lane in parts.flights.owed:
+        parts.attempt(seq, lane, retry_at(4_000_000_000_000), outcome="bad_status", status=503)
+    assert cli("endpoint", "retry", "crm").stdout == "5 deliveries are due now\n"
+    assert cli("endpoint", "retry", "crm").stdout == "nothing waits for a next try there\n"
+    assert json.loads(cli("endpoint", "retry", "crm", "--json").stdout)["deliveries"] == 0
+    parts.call("POST", f"/api/v1/endpoints/{parts.endpoints.by_lane(1).id}/pause")
+    assert cli("endpoint", "retry", "crm").exit_code == 5
 
 
 def test_a_new_secret_stands_alone_on_stdout(cli: Cli, parts: Parts) -> None:

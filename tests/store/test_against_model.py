@@ -28,6 +28,7 @@ STEPS = {
     "expired": lifecycle.expired(),
     "cancelled": lifecycle.cancelled(),
     "interrupted": lifecycle.interrupted(),
+    "hastened": lifecycle.hastened(),
     "reopened": lifecycle.reopened(NOW_MS),
 }
 ids = st.integers(0, 5)

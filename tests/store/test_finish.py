@@ -2,10 +2,20 @@
 
 from tests.store.kit import NOW_MS, Store, accept, attempt, check_invariants
 
-from ringback.core.lifecycle import cancelled, dead, expired, interrupted, postponed, reopened, retry_at, succeeded
+from ringback.core.lifecycle import (
+    cancelled,
+    dead,
+    expired,
+    hastened,
+    interrupted,
+    postponed,
+    reopened,
+    retry_at,
+    succeeded,
+)
 from ringback.core.model import DeliveryState, Phase
 from ringback.store.ops import Accepted, Finish
-from ringback.store.queue import Ask, cancel_owed, clamp_timed
+from ringback.store.queue import Ask, cancel_owed, clamp_timed, hasten_owed
 from ringback.store.results import FULL_BODIES_A_LANE
 
 OK = attempt("delivered", 200)
@@ -108,6 +118,42 @@ async def test_a_postponement_leaves_no_trace_but_its_due_time(store: Store):
     counted = await _owed(store)
     await store.run(Finish(1, 1, postponed(NOW_MS + 9)))
     assert [row.attempts for row in await _owed(store)] == [row.attempts for row in counted] == [1]
+    check_invariants(store.database.path)
+
+
+async def test_a_hastened_retry_is_due_at_once_with_the_count_it_had(store: Store):
+    """By hand it comes before what is due anyway, uses up nothing of the schedule, and ends like any other."""
+    for event in "abc":
+        await store.run(accept(event, 1))
+    for seq, later_ms in ((1, 5), (2, 9)):
+        await store.run(Finish(1, seq, retry_at(NOW_MS + later_ms), attempt()))
+    for seq in (2, 3):
+        assert await store.run(Finish(1, seq, hastened())) is True
+    (answer,) = await store.queue.refill([Ask(1, 0, 10)], NOW_MS + 7)
+    assert [(row.event, row.due_at_ms, row.attempts) for row in answer.items] == [
+        (2, 0, 1),
+        (3, 0, 0),
+        (1, NOW_MS + 5, 1),
+    ]
+    for seq in (2, 3):
+        assert await store.run(Finish(1, seq, succeeded(), attempt())) is True
+    assert await store.run(Finish(1, 2, hastened())) is False
+    check_invariants(store.database.path)
+
+
+async def test_a_lane_is_hastened_in_slices_the_earliest_first(store: Store):
+    """Only retries that are due later move; a first attempt's wish, what is due, and other lanes stay."""
+    for event in "abcd":
+        await store.run(accept(event, 1, 2))
+    await store.run(accept("wish", 1, deliver_after_ms=NOW_MS + 3))
+    for seq in (1, 2, 3):
+        await store.run(Finish(1, seq, retry_at(NOW_MS + 10 - seq), attempt()))
+    await store.run(Finish(1, 4, retry_at(NOW_MS - 1), attempt()))
+    await store.run(Finish(2, 1, retry_at(NOW_MS + 1), attempt()))
+    assert [await store.run(hasten_owed(1, NOW_MS, 2)) for _ in range(3)] == [2, 1, 0]
+    dues = {(row.lane, row.event): row.due_at_ms for lane in (1, 2) for row in await _owed(store, lane)}
+    assert [dues[1, seq] for seq in (1, 2, 3, 4, 5)] == [0, 0, 0, NOW_MS - 1, NOW_MS + 3]
+    assert dues[2, 1] == NOW_MS + 1
     check_invariants(store.database.path)
 
 

@@ -46,6 +46,28 @@ def test_a_used_up_policy_makes_a_delivery_dead_and_a_hand_brings_it_back(daemon
     assert [a["response"]["status"] for a in delivery["attempts"]] == [503, 503, 503, 200]
 
 
+def test_what_waits_for_its_next_try_is_sent_now_by_hand(daemon: Daemon, receiver: Receiver) -> None:
+    """One, or all of an endpoint, long before they are due: at once, under their schedule, and the log says so."""
+    daemon.start()
+    receiver.gate(503)
+    made = daemon.endpoint(receiver.url("/gate/a"), retry={"delays_s": [3600, 3600], "jitter": 0})
+    for name in ("one", "two", "three"):
+        daemon.emit(id=name)
+    daemon.wait_log("delivery.retrying", 3)
+    one = daemon.delivery_of("one")["id"]
+    assert daemon.api("POST", f"/api/v1/deliveries/{one}/retry")[0] == 202
+    assert [line["attempt"] for line in daemon.wait_log("delivery.retrying", 4)] == [1, 1, 1, 2]
+    receiver.gate(200)
+    assert daemon.api("POST", f"/api/v1/deliveries/{one}/retry")[0] == 202
+    daemon.wait_status("one", "succeeded")
+    status, told = daemon.api("POST", f"/api/v1/endpoints/{made['id']}/retry")
+    assert (status, told["deliveries"], told["more"]) == (202, 2, False)
+    for name in ("two", "three"):
+        daemon.wait_status(name, "succeeded")
+    assert [line["delivery_id"] for line in daemon.wait_log("delivery.retried", 2)] == [one, one]
+    assert [line["deliveries"] for line in daemon.wait_log("endpoint.retried")] == [2]
+
+
 def test_retry_after_is_waited_for(daemon: Daemon, receiver: Receiver) -> None:
     """A receiver that asks for a second gets it, although the policy would have come back at once."""
     daemon.start()

@@ -82,6 +82,10 @@ class HoldsFlights(Protocol):
         """Start no attempt of this delivery, which is not in flight, until ``give_back``."""
         ...
 
+    def kick(self, number: int) -> None:
+        """Rows of this lane have changed: look at them again."""
+        ...
+
     def give_back(self, event: int, lane: int) -> None:
         """Its row has changed, or stays as it was: look at the lane's rows again."""
         ...

@@ -1,4 +1,4 @@
-"""More calls on one endpoint: ping, test, rotate-secret.
+"""More calls on one endpoint: ping, test, retry, rotate-secret.
 
 Must not know: what is sent, how a secret is made.
 """
@@ -11,9 +11,16 @@ from ringback.api.deps import deps_of
 from ringback.api.problems import answer, problem, refused
 from ringback.api.reading import no_body, query, read_optional
 from ringback.api.submit import peer_of
-from ringback.core.model import Rejection
-from ringback.service import probes
+from ringback.core.model import EndpointStatus, Rejection
+from ringback.kit.log import get_logger
+from ringback.service import probes, why
 from ringback.service.endpoint_fields import Refusal
+from ringback.store.queue import hasten_owed
+
+#: Retries that one call makes due: the commit that holds them is what everybody else's waits for.
+RETRY_ROWS = 1024
+
+_log = get_logger()
 
 
 async def ping(request: web.Request) -> web.Response:
@@ -35,6 +42,20 @@ async def _probe(request: web.Request, kind: str) -> web.Response:
         return problem(sent.code, sent.message)
     told = {"id": sent.delivery_id, "delivery_id": sent.delivery_id, "event_id": sent.event_id}
     return answer(told | {"endpoint_id": endpoint.id}, 202)
+
+
+async def retry(request: web.Request) -> web.Response:
+    """202 with how many waiting retries this call made due now; the caller asks again while there are more."""
+    query(request, {})
+    await no_body(request)
+    deps, endpoint = deps_of(request), own_endpoint(request)
+    if endpoint.status is not EndpointStatus.ACTIVE:
+        return problem("conflict", f"the endpoint {why.stopped(endpoint, deps.verify.trying(endpoint.lane))}")
+    count = await deps.writer.run(hasten_owed(endpoint.lane, deps.clock.now_ms(), RETRY_ROWS))
+    if count:
+        deps.dispatch.kick(endpoint.lane)
+        _log.info("endpoint.retried", endpoint_id=endpoint.id, tenant=endpoint.tenant, deliveries=count)
+    return answer({"id": endpoint.id, "deliveries": count, "more": count >= RETRY_ROWS}, 202)
 
 
 async def rotate_secret(request: web.Request) -> web.Response:

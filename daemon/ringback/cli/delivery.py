@@ -122,13 +122,15 @@ def retry(
     config_path: str | None,
     socket_path: str | None,
 ) -> None:
-    """Send a finished delivery again, now, with a fresh retry schedule.
+    """Send a delivery now: again if it is finished, sooner if it waits for its next try.
+
+    A finished one begins a fresh retry schedule; one that waits goes on with its own, and this try is the next of it.
 
     \b
     Example:
       ringback delivery retry 019a9c1e-7d0f-7000-8000-00010000002a
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
-    _act(delivery_id, "retry", "will be sent again", config_path, socket_path, as_json=as_json)
+    _act(delivery_id, "retry", "is sent now", config_path, socket_path, as_json=as_json)
 
 
 @delivery.command()

@@ -11,7 +11,7 @@ import click
 from ringback.cli.client import Api, segment
 from ringback.cli.context import Group, api, json_option, print_json, where
 from ringback.cli.endpoint_options import setting_options, settings
-from ringback.cli.endpoint_verbs import ping, rotate_secret, stats, test
+from ringback.cli.endpoint_verbs import ping, retry, rotate_secret, stats, test
 from ringback.cli.lists import endpoint_id, fetch, limit_option
 from ringback.core.masks import mask_query
 
@@ -270,7 +270,7 @@ def remove(
     click.echo(f"{target} removed")
 
 
-for _verb in (ping, test, rotate_secret, stats):
+for _verb in (ping, test, retry, rotate_secret, stats):
     endpoint.add_command(_verb)
 
 

@@ -1,4 +1,4 @@
-"""``ringback endpoint ping|test|rotate-secret|stats``: commands on one endpoint that was made before.
+"""``ringback endpoint ping|test|retry|rotate-secret|stats``: commands on one endpoint that was made before.
 
 Must not know: what is sent, how a secret is made.
 """
@@ -62,6 +62,41 @@ def _probe(
         print_json(sent)
     else:
         click.echo(f"on its way: ringback delivery show {sent['delivery_id']}")
+
+
+@click.command(cls=Command)
+@click.argument("target", metavar="ENDPOINT")
+@click.option("--tenant", help="Whose endpoint, if it is told by its name.")
+@json_option
+@where
+def retry(
+    target: str,
+    tenant: str | None,
+    as_json: bool,  # noqa: FBT001 - a command-line flag
+    config_path: str | None,
+    socket_path: str | None,
+) -> None:
+    """Send now what waits for its next try there, once the receiver is mended.
+
+    Each is the next try of its schedule, so look first whether it takes anything: ringback doctor ENDPOINT --send.
+
+    \b
+    Example:
+      ringback endpoint retry crm
+    """  # noqa: D301 - \b is click's mark for lines to keep as they are
+    daemon = api(config_path, socket_path)
+    path = endpoint_path(daemon, target, tenant) + "/retry"
+    done = daemon.post(path)
+    count = done["deliveries"]
+    while done["more"]:
+        done = daemon.post(path)
+        count += done["deliveries"]
+    if as_json:
+        print_json(done | {"deliveries": count})
+    elif count:
+        click.echo(f"{count:,} deliver{'y is' if count == 1 else 'ies are'} due now")
+    else:
+        click.echo("nothing waits for a next try there")
 
 
 @click.command("rotate-secret", cls=Command)

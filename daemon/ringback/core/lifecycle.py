@@ -22,12 +22,16 @@ class Step(StrEnum):
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     INTERRUPTED = "interrupted"
+    HASTENED = "hastened"
     REOPENED = "reopened"
 
 
 #: A delivery that we could not even try is due again after this long, give or take half of it, so that they don't all
 #: come back together.
 POSTPONE_MS = 2_000
+
+#: The due time of what is due at once; of a retry only a hand can have set it, so ``why`` knows.
+AT_ONCE_MS = 0
 
 FINAL_STATES = frozenset(DeliveryState) - {DeliveryState.PENDING}
 
@@ -40,6 +44,7 @@ TABLE: dict[tuple[DeliveryState, Step], DeliveryState] = {
     (DeliveryState.PENDING, Step.EXPIRED): DeliveryState.EXPIRED,
     (DeliveryState.PENDING, Step.CANCELLED): DeliveryState.CANCELLED,
     (DeliveryState.PENDING, Step.INTERRUPTED): DeliveryState.PENDING,
+    (DeliveryState.PENDING, Step.HASTENED): DeliveryState.PENDING,
     (DeliveryState.SUCCEEDED, Step.REOPENED): DeliveryState.PENDING,
     (DeliveryState.DEAD, Step.REOPENED): DeliveryState.PENDING,
     (DeliveryState.EXPIRED, Step.REOPENED): DeliveryState.PENDING,
@@ -51,6 +56,7 @@ _DEAD = Transition(DeliveryState.DEAD)
 _EXPIRED = Transition(DeliveryState.EXPIRED)
 _CANCELLED = Transition(DeliveryState.CANCELLED)
 _INTERRUPTED = Transition(DeliveryState.PENDING, counted=False)
+_HASTENED = Transition(DeliveryState.PENDING, due_at_ms=AT_ONCE_MS, counted=False)
 
 _FINAL_STEPS = {
     DeliveryState.SUCCEEDED: Step.SUCCEEDED,
@@ -95,6 +101,11 @@ def interrupted() -> Transition:
     return _INTERRUPTED
 
 
+def hastened() -> Transition:
+    """A retry by hand of one that waits for its next try: due at once; the schedule goes on where it was."""
+    return _HASTENED
+
+
 def reopened(due_at_ms: int) -> Transition:
     """A retry by hand, from any final state: a fresh schedule, due then (wall clock, milliseconds)."""
     return Transition(DeliveryState.PENDING, due_at_ms=due_at_ms, counted=False, reopen=True)
@@ -110,7 +121,9 @@ def step_of(transition: Transition) -> Step:
         return Step.REOPENED
     if transition.due_at_ms is None:
         return Step.INTERRUPTED
-    return Step.RETRY_AT if transition.counted else Step.POSTPONED
+    if transition.counted:
+        return Step.RETRY_AT
+    return Step.HASTENED if transition.due_at_ms == AT_ONCE_MS else Step.POSTPONED
 
 
 def apply(state: DeliveryState, transition: Transition) -> DeliveryState | None:

@@ -253,7 +253,8 @@ class Verdict(StrEnum):
 class Transition(msgspec.Struct, frozen=True, gc=False):
     """A step of one delivery, made only by the constructors in ``core.lifecycle``; the store applies it, guarded.
 
-    ``to`` PENDING with ``due_at_ms`` is a retry, or a postponement if it isn't counted; without it is an interruption.
+    ``to`` PENDING with ``due_at_ms`` is a retry, or a postponement if it isn't counted (0: a retry by hand of one that
+    waits); without it is an interruption.
     ``counted``: this attempt uses up one of the schedule. ``reopen`` is a retry by hand: from any final state, fresh
     schedule, next run.
     """

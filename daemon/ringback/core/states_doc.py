@@ -60,6 +60,7 @@ STEP_WORDS: dict[Step, str] = {
     Step.EXPIRED: "`expires_at` has passed, or would have before the next attempt",
     Step.CANCELLED: "by hand, or the endpoint is deleted",
     Step.INTERRUPTED: "we cut the attempt off; recorded, not counted, due as before",
+    Step.HASTENED: "a retry by hand of one that waits for its next try: due at once, the schedule goes on; not counted",
     Step.REOPENED: "a retry by hand: fresh schedule, the next run of the same delivery",
 }
 

@@ -1,4 +1,4 @@
-"""The log lines of deliveries: one for each attempt that ended, after it was recorded.
+"""The log lines of deliveries: one for each attempt that ended, after it was recorded, and for what a hand did.
 
 Role: the words an operator greps for (CONTRACT, Log).
 Rules: ids, numbers and reasons only; never a payload, a secret, a signature or a URL's query.
@@ -6,12 +6,13 @@ Must not know: how anything was decided.
 """
 
 from ringback.core.ids import delivery_id
-from ringback.core.model import DeliveryState, Endpoint, OutcomeKind, Owed, Verdict
+from ringback.core.model import DeliveryState, Endpoint, OutcomeKind, Owed, Transition, Verdict
 from ringback.core.times import rfc3339
 from ringback.kit.log import get_logger
 from ringback.kit.redact import redact_url
 from ringback.service.attempt import Ended
 from ringback.service.bodies import Body
+from ringback.store.views import DeliveryRow
 
 _log = get_logger()
 
@@ -61,4 +62,19 @@ def expired_unsent(item: Owed, event_id: str, accepted_at_ms: int, endpoint: End
         tenant=endpoint.tenant if endpoint else None,
         attempt=item.attempts,
         elapsed_ms=0,
+    )
+
+
+def by_hand(row: DeliveryRow, endpoint: Endpoint | None, transition: Transition) -> None:
+    """Somebody asked for a delivery to be sent now, or called it off, and that is committed."""
+    name = "delivery.cancelled" if transition.to is DeliveryState.CANCELLED else "delivery.retried"
+    _log.info(
+        name,
+        event_id=row.event_id,
+        delivery_id=delivery_id(row.accepted_at_ms, row.event, row.lane),
+        endpoint_id=endpoint.id if endpoint else None,
+        tenant=row.tenant,
+        attempt=row.attempts,
+        elapsed_ms=0,
+        was=row.state.name.lower(),
     )

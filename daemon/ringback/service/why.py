@@ -13,6 +13,7 @@ import msgspec
 from ringback.core import retry
 from ringback.core.endpoint_state import standing
 from ringback.core.handshake import Phase
+from ringback.core.lifecycle import AT_ONCE_MS
 from ringback.core.model import DeliveryState, Endpoint, EndpointStatus, OutcomeKind, Peer, RetryPolicy
 from ringback.core.times import rfc3339
 from ringback.core.verdict import BAD_STATUS, DELIVERED
@@ -249,20 +250,21 @@ def next_step(facts: DeliveryFacts) -> Next | None:
     return Next(max(due_ms, facts.now_ms), _rule(facts))
 
 
-def _rule(facts: DeliveryFacts) -> str:
+def _rule(facts: DeliveryFacts) -> str:  # noqa: PLR0911 - one return a rule
     row, tries = facts.row, _tries(facts)
     if not tries:
         if row.run > 1:
             return "sent again by hand: due at once"
         return "the event's deliver_after" if row.due_at_ms else "a first attempt is due at once"
+    if row.due_at_ms == AT_ONCE_MS:
+        return f"attempt {tries + 1}: due now, asked for by hand"
     if facts.policy is None or not facts.attempts:
         return "the retry schedule"
-    gap_s = _gap_s(facts.policy, tries)
+    total, gap_s = _attempts_in_all(facts.policy), _gap_s(facts.policy, tries)
     if gap_s is None:
         return "the retry schedule, as it was before it was changed"
     last, jitter = facts.attempts[-1], facts.policy.jitter
     waited_s = ((row.due_at_ms or 0) - last.started_at_ms - last.elapsed_ms) / 1000
-    total = _attempts_in_all(facts.policy)
     if waited_s > gap_s * (1 + jitter) + 1:
         return f"attempt {tries + 1} of {total}: the receiver asked for it with Retry-After"
     spread = f", give or take {jitter:.0%}" if jitter else ""

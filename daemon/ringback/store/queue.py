@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from ringback.core.envelope import Tampered, is_sealed, place
-from ringback.core.lifecycle import retry_at
+from ringback.core.lifecycle import hastened, retry_at
 from ringback.core.model import Event, Owed, Phase, Transition
 from ringback.store import codec
 from ringback.store.errors import InvariantError
@@ -77,7 +77,7 @@ _OWE_NO_MORE = (
     "DELETE FROM owed WHERE (lane, phase, due_ms, event) IN"
     " (SELECT ?1, value->>0, value->>1, value->>2 FROM json_each(?2))"
 )
-_OUT_OF_REACH = (
+_RETRIES_AFTER = (
     "SELECT event FROM owed WHERE lane = ? AND phase = 1 AND due_ms > ? AND attempts > 0 ORDER BY due_ms LIMIT ?"
 )
 _BACKLOG = (
@@ -289,10 +289,26 @@ def clamp_timed(lane: int, horizon_ms: int, new_due_ms: int, limit: int) -> Task
     """
 
     def run(db: sqlite3.Connection) -> int:
-        events = [event for (event,) in db.execute(_OUT_OF_REACH, (lane, horizon_ms, limit))]
+        events = _retries_after(db, lane, horizon_ms, limit)
         return _apply(db, lane, events, msgspec.structs.replace(retry_at(new_due_ms), counted=False))
 
     return Task("clamp_timed", run, background=True, rows=limit)
+
+
+def hasten_owed(lane: int, now_ms: int, limit: int) -> Task[int]:
+    """Retries of a lane that are due later become due at once, up to ``limit``, the earliest first. Answers how many.
+
+    A first attempt's wish is left alone.
+    """
+
+    def run(db: sqlite3.Connection) -> int:
+        return _apply(db, lane, _retries_after(db, lane, now_ms, limit), hastened())
+
+    return Task("hasten_owed", run, background=True, rows=limit)
+
+
+def _retries_after(db: sqlite3.Connection, lane: int, after_ms: int, limit: int) -> list[int]:
+    return [event for (event,) in db.execute(_RETRIES_AFTER, (lane, after_ms, limit))]
 
 
 def _apply(db: sqlite3.Connection, lane: int, events: list[int], transition: Transition) -> int:

@@ -130,7 +130,7 @@ class _Plan:
         state, phase, due_ms = self._owed(op, row)
         if op.attempt is not None:
             self._record(op, row, op.attempt, (state, phase, due_ms))
-        elif state != row.state or due_ms != row.due_ms:
+        elif (state, phase, due_ms) != (row.state, row.phase, row.due_ms):
             self.move.append((op.event, op.lane, state, phase, due_ms))
         return True
 
