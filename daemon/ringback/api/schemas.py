@@ -111,6 +111,10 @@ def _asked() -> Schema:
     }
 
 
+_TENANT = _object(
+    "What there is of a tenant; owed: deliveries; left: events that an erasure has yet to look at",
+    tenant="text", endpoints="int", tokens="int", events="int", owed="int", erasing="bool", left="int",
+)  # fmt: skip
 _LANE = _object(
     "How one lane stands; null where its endpoint is gone",
     endpoint_id="text?", name="text?", tenant="text?", status="text?", in_flight="int", window="int",
@@ -323,7 +327,7 @@ def _of_the_rest() -> dict[str, Schema]:
         "LaneNow": _LANE,
         "Erased": _object("A tombstone is left of an event", id="text", tenant="text", erased_at="time"),
         "Erasing": _object("What goes, from now on", tenant="text", events="int", endpoints="int", erasing="bool"),
-        "Tenant": _object("A tenant", tenant="text", endpoints="int", events="int", erasing="bool", left="int"),
+        "Tenant": _TENANT,
         "Moved": _object("A delivery that was moved", id="text", status="text"),
         "Hastened": _object("Retries that are due now", id="text", deliveries="int", more="bool"),
         "Probed": _object("A test event is owed", id="text", delivery_id="text", event_id="text", endpoint_id="text"),
