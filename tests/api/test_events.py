@@ -1,5 +1,6 @@
 """Handing events in, and looking at them."""
 
+import asyncio
 import json
 import os
 import socket
@@ -8,6 +9,8 @@ from typing import Any
 import pytest
 from tests.api.parts import MAX_EVENT_BYTES, TIMEOUT_S, Parts
 from tests.harness.unix_http import UnixConnection
+
+from ringback.api.submit import LINES_A_TURN
 
 PATH = "/api/v1/events"
 
@@ -125,6 +128,58 @@ def test_many_lines_in_one_body(parts: Parts) -> None:
     told = ndjson(parts, b"".join(b'{"type":"a","data":{},"id":"e%d"}\n' % n for n in range(count)))
     assert [one["id"] for one in told] == [f"e{n}" for n in range(count)]
     assert len(parts.flights.owed) == count
+
+
+class Turns:
+    """The most events refused within one turn of the parts' loop, looked at in every turn until it is over."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.most = 0
+        self._refused = parts.metrics.events_rejected
+        self._over = False
+
+    async def watch(self) -> None:
+        """Begin."""
+        self._look(0)
+
+    async def end(self) -> None:
+        """Look no more."""
+        self._over = True
+
+    def _look(self, before: int) -> None:
+        now = sum(self._refused.counts.values())
+        self.most = max(self.most, now - before)
+        if not self._over:
+            asyncio.get_running_loop().call_soon(self._look, now)
+
+
+@pytest.mark.parametrize("blanks", [0, 2 * LINES_A_TURN])
+def test_a_body_of_refusals_lets_everybody_else_have_a_turn(parts: Parts, blanks: int) -> None:
+    """Lines that nothing is waited for, bad ones and blank ones, are looked at a few a turn of the loop."""
+    count = 40 * LINES_A_TURN // (blanks + 1) + 1
+    turns = Turns(parts)
+    parts.run(turns.watch())
+    told = ndjson(parts, (b"\n" * blanks + b"x\n") * count)
+    parts.run(turns.end())
+    assert [one["error"]["code"] for one in told] == ["invalid_json"] * count
+    assert 1 <= turns.most <= max(1, LINES_A_TURN // (blanks + 1))
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-ndjson"])
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip", "unheard-of"])
+def test_a_compressed_body_is_refused_by_name(parts: Parts, content_type: str, encoding: str) -> None:
+    """What isn't sent as it is is 415, never unpacked and never read as if it were plain."""
+    event = b'{"type":"a","data":{},"id":"packed"}'
+    headers = {"Content-Type": content_type, "Content-Encoding": encoding}
+    connection = UnixConnection(parts.control, TIMEOUT_S)
+    connection.request("POST", PATH, event, headers)
+    answer = connection.getresponse()
+    assert (answer.status, json.loads(answer.read())["code"]) == (415, "unsupported_media_type")
+    connection.close()
+    connection = UnixConnection(parts.control, TIMEOUT_S)
+    connection.request("POST", PATH, event, headers | {"Content-Encoding": "Identity"})
+    assert connection.getresponse().status == 200
+    connection.close()
 
 
 def test_an_empty_ndjson_body_is_fine(parts: Parts) -> None:

@@ -1,6 +1,7 @@
 """Challenges and consents over a real Unix socket."""
 
-from tests.api.parts import Parts
+from tests.api.parts import TIMEOUT_S, Parts
+from tests.harness.unix_http import UnixConnection
 from tests.harness.waiting import wait_until
 
 PATH = "/api/v1/endpoints"
@@ -45,3 +46,12 @@ def test_a_receiver_consents_by_its_token_alone(parts: Parts) -> None:
     assert told["proof"]["allowed_per_min"] is None
     assert told["proof"]["proved_at"] is not None
     assert parts.call("POST", callback)[0] == 404
+
+
+def test_a_head_of_a_consent_says_what_is_taken(parts: Parts) -> None:
+    """A 405 has its Allow, as every other one."""
+    connection = UnixConnection(parts.control, TIMEOUT_S)
+    connection.request("HEAD", "/api/v1/handshakes/anything")
+    answer = connection.getresponse()
+    connection.close()
+    assert (answer.status, answer.headers["Allow"]) == (405, "GET,POST")

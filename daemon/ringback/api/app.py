@@ -140,6 +140,7 @@ class _Site(web.SockSite):
                 max_field_size=MAX_FIELD_BYTES,
                 max_headers=MAX_HEADERS,
                 lingering_time=LINGER_S,
+                auto_decompress=False,  # few bytes would be many, before anybody has asked who sends them
             )
 
         if self._guard is not None:

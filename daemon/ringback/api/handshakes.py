@@ -19,7 +19,9 @@ RATE_HEADER = "WebHook-Allowed-Rate"
 async def consent(request: web.Request) -> web.Response:
     """200 once; 404 for any other token and ever after; 422 if the rate or the origin can't be taken."""
     if request.method == "HEAD":
-        return problem("method_not_allowed", "consent by GET or POST", status=405)
+        refused_head = problem("method_not_allowed", "consent by GET or POST", status=405)
+        refused_head.headers["Allow"] = "GET,POST"
+        return refused_head
     headers = request.headers
     allowed, rate = headers.get(ORIGIN_HEADER, "").strip(), headers.get(RATE_HEADER, "").strip()
     done = await deps_of(request).verify.consent(request.match_info["token"], allowed, rate)

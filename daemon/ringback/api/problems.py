@@ -30,6 +30,7 @@ STATUS = {
     "erased": 409,
     "too_many_endpoints": 409,
     "too_large": 413,
+    "unsupported_media_type": 415,
     "unknown_outcome": 500,
     "internal_error": 500,
     "query_timeout": 503,

@@ -157,8 +157,16 @@ def _open_cursor(value: str) -> list[str]:
         raise ValueError("is no cursor of this list") from None
 
 
+def refuse_encoded(request: web.Request) -> None:
+    """Raises Invalid ``unsupported_media_type`` if the body is compressed: its limits are those of what is sent."""
+    for given in request.headers.getall("Content-Encoding", []):
+        if given.strip().lower() not in ("", "identity"):
+            raise Invalid("unsupported_media_type", "send the body as it is, without a Content-Encoding")
+
+
 async def read_bytes(request: web.Request, limit: int) -> bytes:
-    """The whole body. Raises Invalid ``too_large`` beyond ``limit`` bytes, without reading on."""
+    """The whole body. Raises Invalid ``too_large`` beyond ``limit`` bytes, without reading on, or if it is encoded."""
+    refuse_encoded(request)
     chunks = []
     size = 0
     async for chunk in request.content.iter_any():

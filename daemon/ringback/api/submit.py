@@ -1,7 +1,8 @@
 """``POST /api/v1/events``: one event, or NDJSON; answers as the events socket does.
 
 Rules: an answer comes after the commit. One event answers 200 or the problem its code is; NDJSON answers 200 and one
-line for each line, in order, whatever their codes. Bounded: the body, and the lines that wait for their answer.
+line for each line, in order, whatever their codes. Bounded: the body, the lines that wait for their answer, and the
+lines looked at before everybody else has a turn: a body of nothing but blanks or refusals waits for nothing by itself.
 Must not know: what an event may hold; the intake judges.
 """
 
@@ -17,8 +18,9 @@ from aiohttp import web
 from ringback.api.access import access_of
 from ringback.api.deps import Deps, deps_of
 from ringback.api.problems import STATUS, Invalid, answer, problem
-from ringback.api.reading import query, read_bytes
+from ringback.api.reading import query, read_bytes, refuse_encoded
 from ringback.core.model import Peer
+from ringback.kit.clock import Clock
 from ringback.service.endpoint_fields import Problem
 
 NDJSON = "application/x-ndjson"
@@ -26,6 +28,8 @@ NDJSON = "application/x-ndjson"
 MAX_NDJSON_BYTES = 67_108_864
 #: Lines of one request that wait for their answer; then it isn't read on.
 MAX_UNANSWERED = 1024
+#: Lines of one request looked at in one turn of the loop; refusing that many takes some milliseconds.
+LINES_A_TURN = 64
 #: Blanks around one event that are forgiven.
 MARGIN_BYTES = 1024
 
@@ -36,10 +40,11 @@ async def submit(request: web.Request) -> web.StreamResponse:
     """Take what the body holds."""
     query(request, {})
     deps = deps_of(request)
+    refuse_encoded(request)
     if request.content_type == NDJSON:
         return await _many(request, deps)
     if request.content_type not in ("application/json", "application/octet-stream"):  # the latter: none was given
-        return problem("unsupported_media_type", f"send application/json or {NDJSON}", status=415)
+        return problem("unsupported_media_type", f"send application/json or {NDJSON}")
     line = (await read_bytes(request, deps.max_event_bytes + MARGIN_BYTES)).strip(b" \t\r\n")
     return _one(await _handle(deps, line, peer_of(request), access_of(request).tenant))
 
@@ -60,7 +65,7 @@ async def _many(request: web.Request, deps: Deps) -> web.StreamResponse:
     await response.prepare(request)
     peer, tenant = peer_of(request), access_of(request).tenant
     window: list[asyncio.Future[bytes]] = []
-    async for line in _lines(request, deps.max_event_bytes):
+    async for line in _lines(request, deps.max_event_bytes, deps.clock):
         await deps.intake.relieved()
         window.append(_refused(deps, line) if isinstance(line, Invalid) else _handle(deps, line, peer, tenant))
         if len(window) >= MAX_UNANSWERED:
@@ -72,13 +77,14 @@ async def _many(request: web.Request, deps: Deps) -> web.StreamResponse:
     return response
 
 
-async def _lines(request: web.Request, max_line: int) -> AsyncIterator[bytes | Invalid]:
+async def _lines(request: web.Request, max_line: int, clock: Clock) -> AsyncIterator[bytes | Invalid]:
     """The lines of a body, blank ones left out; an unterminated last line counts, for a body has an end.
 
+    Everybody else has a turn after each ``LINES_A_TURN``, blank ones too.
     A line that is too long is one ``Invalid`` and its tail is never an event. A body that is too long ends with one.
     """
     held = bytearray()
-    size = 0
+    size = looked_at = 0
     skipping = False
     async for chunk in request.content.iter_any():
         size += len(chunk)
@@ -94,6 +100,9 @@ async def _lines(request: web.Request, max_line: int) -> AsyncIterator[bytes | I
                 yield line
             held.clear()
             skipping = False
+            looked_at += 1
+            if looked_at % LINES_A_TURN == 0:
+                await clock.sleep(0)
         if not skipping:
             held += rest
         if len(held) > max_line + 1:
