@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tests.harness.daemon import Daemon
 from tests.harness.receiver_client import Receiver
 from tests.harness.spread import Spread, slow_first
@@ -18,6 +19,10 @@ from xdist.remote import Producer
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# How long an example takes says how busy the machine is. What else holds (in CI: the same examples each time) stays.
+settings.register_profile("ringback", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ringback")
 
 #: Of ``-n auto``, however many cores there are: each process has all the tests to import.
 MAX_PROCESSES = 8

@@ -22,9 +22,9 @@ from tests.harness.receiver_client import ROOT, SECRET
 from tests.harness.unix_http import UnixConnection, request_json
 from tests.harness.waiting import wait_until
 
-READY_TIMEOUT_S = 30
-STOP_TIMEOUT_S = 60
-API_TIMEOUT_S = 30
+READY_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 120
+API_TIMEOUT_S = 60
 #: Lines of the log shown when something goes wrong.
 TAIL_LINES = 25
 
@@ -216,7 +216,7 @@ class Daemon:
         (found,) = self.deliveries(event=event_id, **filters)
         return self.get(f"/api/v1/deliveries/{found['id']}")
 
-    def wait_status(self, event_id: str, status: str, *, timeout_s: float = 30, **filters: str) -> dict[str, Any]:
+    def wait_status(self, event_id: str, status: str, *, timeout_s: float = 60, **filters: str) -> dict[str, Any]:
         """Wait until the one delivery of an event has that status; the delivery, with its attempts."""
 
         def shown() -> dict[str, Any]:
@@ -241,7 +241,7 @@ class Daemon:
 
     def wait_log(self, event: str, lines: int = 1) -> list[dict[str, Any]]:
         """Wait until the log has that many lines of one event: it is written behind what it tells."""
-        wait_until(lambda: len(self.log_lines(event)) >= lines, 10, lambda: f"no {event} in:\n{self.tail()}")
+        wait_until(lambda: len(self.log_lines(event)) >= lines, 60, lambda: f"no {event} in:\n{self.tail()}")
         return self.log_lines(event)
 
     def tail(self) -> str:

@@ -75,7 +75,7 @@ class Doubles:
 
     def note_kill(self) -> None:
         """Call between a kill and the next start."""
-        wait_until(lambda: self._receiver.stats()["connections"] == 1, 20, lambda: "connections still open")
+        wait_until(lambda: self._receiver.stats()["connections"] == 1, 60, lambda: "connections still open")
         for path, lane in self._lanes.items():
             owed = {row[0] for row in self._daemon.sql(
                 "SELECT e.id FROM owed o JOIN event e ON e.seq = o.event WHERE o.lane = ?", lane
@@ -106,7 +106,7 @@ def clients(daemon: Daemon, number: int, types: tuple[str, ...]) -> Iterator[lis
         for client in running:
             client.finish()
         for client in running:
-            client.join(60)
+            client.join(120)
 
 
 def kill_at_random(daemon: Daemon, chance: random.Random) -> None:

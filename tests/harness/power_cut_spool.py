@@ -22,7 +22,7 @@ from tests.harness.spool_load import SpoolLoad
 from tests.harness.waiting import wait_until
 
 FILES_PER_S = 150
-DRAIN_S = 60
+DRAIN_S = 120
 
 
 def stored(path: Path) -> Counter[str]:

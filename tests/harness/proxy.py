@@ -61,7 +61,7 @@ class TestingProxy(Listening):
         thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
         thread.start()
         try:
-            assert ready.wait(10)
+            assert ready.wait(60)
             yield self
         finally:
             loop.call_soon_threadsafe(ended.set)

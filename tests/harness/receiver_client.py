@@ -45,7 +45,7 @@ class Receiver:
     def __exit__(self, *_: object) -> None:
         self._process.stdin.close()
         try:
-            self._process.wait(10)
+            self._process.wait(30)
         finally:
             self._process.kill()
             self._process.wait()
@@ -89,7 +89,7 @@ class Receiver:
         """What ``/gate/…`` answers from now on."""
         self._ask(f"/_gate?{status}")
 
-    def wait_for(self, path: str, *, ids: int = 0, requests: int = 0, open_: int = 0, timeout_s: float = 30) -> None:
+    def wait_for(self, path: str, *, ids: int = 0, requests: int = 0, open_: int = 0, timeout_s: float = 60) -> None:
         """Wait until at least that much has come at a path."""
 
         def enough() -> bool:

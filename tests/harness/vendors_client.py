@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from tests.harness.receiver_client import ROOT
 
-WAIT_S = 20
+WAIT_S = 60
 
 
 class VendorsProcess:

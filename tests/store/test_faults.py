@@ -173,9 +173,9 @@ async def test_a_bug_of_the_writer_hangs_nobody(tmp_path):
     """An exception where none is foreseen: everybody is answered, then and later, and the process is asked to exit."""
     async with opened(tmp_path / "s") as store:
         store.writer._worker._engine.commit = lambda ops: ops[999]
-        answers = await asyncio.wait_for(store.all(accept("a", 1), accept("b", 1)), 10)
+        answers = await asyncio.wait_for(store.all(accept("a", 1), accept("b", 1)), 60)
         assert {answer.code for answer in answers} == {"unknown_outcome"}
-        (later,) = await asyncio.wait_for(store.all(accept("c", 1)), 10)
+        (later,) = await asyncio.wait_for(store.all(accept("c", 1)), 60)
         assert later.code == "unknown_outcome"
         assert "IndexError" in store.fatal[0]
 
@@ -203,7 +203,7 @@ async def test_another_writer_only_delays(tmp_path):
         assert not waiting.done()
         other.execute("ROLLBACK")
         other.close()
-        assert await asyncio.wait_for(waiting, 10) == [Accepted(1, 1), Accepted(1, 1, duplicate=True)]
+        assert await asyncio.wait_for(waiting, 60) == [Accepted(1, 1), Accepted(1, 1, duplicate=True)]
 
 
 CASES = [

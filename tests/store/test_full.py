@@ -34,7 +34,7 @@ def _impatient(monkeypatch):
 
 
 async def _recovered(store) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while "store.recovered" not in store.troubles:  # noqa: ASYNC110 - the writer's thread has no event to wait for
             await asyncio.sleep(0.01)
 
@@ -75,7 +75,7 @@ async def test_a_full_disk_refuses_events_keeps_results_and_recovers(tmp_path, b
         writer.execute("PRAGMA max_page_count = 1000000")
         disk.free = True
         assert isinstance(await store.run(accept("yes", 1)), Accepted)
-        assert await asyncio.wait_for(asyncio.gather(result, task), 10) == [True, 42]
+        assert await asyncio.wait_for(asyncio.gather(result, task), 60) == [True, 42]
         await _recovered(store)
         assert store.troubles == ["store.full", "store.recovered"]
         assert store.writer.backlog_rows == 0
@@ -97,8 +97,9 @@ async def test_room_is_noticed_though_nobody_tries(tmp_path):
         assert (store.writer.stuck, store.troubles) == (False, ["store.full", "store.recovered"])
 
 
-async def test_small_events_that_still_fit_are_no_recovery(tmp_path):
+async def test_small_events_that_still_fit_are_no_recovery(tmp_path, monkeypatch):
     """Large ones refused and small ones taken in turn make one line, not one for each turn."""
+    monkeypatch.setattr(worker, "RETRY_PAUSE_S", 600)  # all of them come within it
     async with opened(tmp_path / "s", FaultyConnection) as store:
         disk = store.database.ballast = Disk(tmp_path, 4096)
         disk.free = False
@@ -137,11 +138,11 @@ async def test_the_ballast_makes_room_for_results(tmp_path):
         assert disk.hold()
         disk.free = False
         store.database.writer.arm(1, full_error, only="BEGIN", rolls_back=True)
-        assert await asyncio.wait_for(store.run(Finish(1, 1, succeeded(), attempt())), 10) is True
+        assert await asyncio.wait_for(store.run(Finish(1, 1, succeeded(), attempt())), 60) is True
         assert not (tmp_path / "ballast").exists()
         (refused,) = await store.all(accept("b", 1))
         assert refused.code == "storage_full"
-        assert await asyncio.wait_for(store.run(Finish(2, 1, succeeded(), attempt())), 10) is True
+        assert await asyncio.wait_for(store.run(Finish(2, 1, succeeded(), attempt())), 60) is True
         disk.free = True
         while isinstance((await store.all(accept("b", 1)))[0], Failed):
             pass
@@ -166,7 +167,7 @@ async def test_what_is_kept_at_the_end_is_answered(tmp_path):
         waiting = asyncio.ensure_future(result)
         await asyncio.sleep(0)
         await store.writer.stop()
-        (answer,) = await asyncio.wait_for(waiting, 10)
+        (answer,) = await asyncio.wait_for(waiting, 60)
         assert answer.code == "storage_full"
     check_invariants(tmp_path / "s" / "ringback.db")
 

@@ -20,7 +20,7 @@ REFUSED = 5
 def ringback(daemon: Daemon, *args: str, code: int = 0) -> str:
     """A command against this daemon's configuration; what it printed, errors too."""
     command = [sys.executable, "-m", "ringback", *args, "--config", str(daemon.config_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == code, (args, done.returncode, done.stdout, done.stderr)
     return done.stdout + done.stderr
 
@@ -63,14 +63,14 @@ def test_a_backup_under_load_is_complete_up_to_its_start(daemon: Daemon, receive
     daemon.endpoint(receiver.url("/ok/b"), name="b")
     daemon.api("POST", f"/api/v1/endpoints/{_id(daemon, 'b')}/pause")
     with Emitting(daemon) as load:
-        wait_until(lambda: len(load.acked) > 2000, 30, daemon.tail)
+        wait_until(lambda: len(load.acked) > 2000, 60, daemon.tail)
         for n in range(2):
             before = list(load.acked)
             told = json.loads(ringback(daemon, "db", "backup", str(tmp_path / f"backup{n}"), "--json"))
             after = len(load.acked)
             assert len(before) <= told["counts"]["events"]
         assert json.loads(ringback(daemon, "db", "check", "--json"))["ok"]
-        wait_until(lambda: len(load.acked) > after, 30, daemon.tail)
+        wait_until(lambda: len(load.acked) > after, 60, daemon.tail)
     assert ringback(daemon, "db", "check", str(tmp_path / "backup1")).startswith("sound")
     assert (tmp_path / "backup1").stat().st_mode & 0o777 == 0o600
     assert not list(daemon.state_dir.glob("*.part"))
@@ -88,7 +88,7 @@ def test_a_backup_under_load_is_complete_up_to_its_start(daemon: Daemon, receive
 
 def _nothing_moves_before_it_is_said(other: Daemon, receiver: Receiver, restored: dict[str, Any]) -> None:
     """Endpoint ``a`` was active, ``b`` was paused by hand: the one goes on at the word, the other stays."""
-    assert other.log_lines("restore.held")[0]["endpoints"] == 1
+    assert other.wait_log("restore.held")[0]["endpoints"] == 1
     assert other.get("/api/v1/status")["restored_at"]
     assert "what would be sent is held" in ringback(other, "status")
     held = json.loads(ringback(other, "db", "held", "--json"))

@@ -18,7 +18,7 @@ DATA = {"text": "x" * (MIB - 1000)}
 def cli(daemon: Daemon, *words: str) -> str:
     """What a person reads."""
     command = [sys.executable, "-m", "ringback", *words, "--socket", str(daemon.control_path)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30).stdout
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
 def fill(daemon: Daemon) -> tuple[list[str], dict[str, str]]:
@@ -58,6 +58,7 @@ def test_a_database_within_its_budget(daemon: Daemon, receiver: Receiver) -> Non
     last = daemon.emit(type="owed.small")["id"]
     wait_until(lambda: set(receiver.seen("/ok/crm")) == {*acked, last}, 60, daemon.tail)
     assert all(one.good for one in receiver.seen("/ok/crm").values())
+    daemon.wait_log("store.recovered")
     assert [line["event"] for line in daemon.log_lines() if line["event"] in {"store.full", "store.recovered"}] == [
         "store.full",
         "store.recovered",

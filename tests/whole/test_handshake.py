@@ -132,7 +132,7 @@ def test_the_receivers_of_the_documents_prove_every_kind(daemon: Daemon, tmp_pat
     assert proofs["cloudevents"]["allowed_per_min"] == 120
     assert {kind for kind, proof in proofs.items() if proof["renew_at"]} == {"websub", "zoom"}
     assert len(daemon.wait_log("endpoint.activated", len(KINDS))) == len(KINDS)
-    assert {line["kind"] for line in daemon.log_lines("handshake.sent")} == set(KINDS)
+    assert {line["kind"] for line in daemon.wait_log("handshake.sent", len(KINDS))} == set(KINDS)
     assert "validationToken" not in daemon.log_text()
     assert "challenge=" not in daemon.log_text()
 

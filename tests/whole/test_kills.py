@@ -54,7 +54,7 @@ def test_no_kill_loses_an_acknowledged_event(daemon: Daemon, receiver: Receiver,
     def owed() -> list[tuple[object, ...]]:
         return daemon.sql(f"SELECT lane, count(*) FROM owed WHERE lane IN ({healthy}) GROUP BY lane")
 
-    wait_until(lambda: not owed(), 300 if long else 90, lambda: f"owed: {owed()}\n{daemon.tail()}", poll_s=0.2)
+    wait_until(lambda: not owed(), 600 if long else 240, lambda: f"owed: {owed()}\n{daemon.tail()}", poll_s=0.2)
 
     acked = {key: kind for client in running for key, kind in client.acked.items()}
     for path, (_, _, types) in HEALTHY.items():

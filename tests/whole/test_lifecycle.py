@@ -60,7 +60,7 @@ def test_a_second_sigterm_stops_at_once(daemon: Daemon, receiver: Receiver) -> N
     daemon.signal(signal.SIGTERM)
     daemon.wait_log("daemon.stopping")
     daemon.signal(signal.SIGTERM)
-    assert daemon.wait(30) == 0
+    assert daemon.wait() == 0
     assert daemon.sql("SELECT count(*) FROM owed") == [(1,)]
 
 
@@ -93,16 +93,16 @@ def test_a_second_start_is_refused_and_harms_nothing(daemon: Daemon, receiver: R
     with Daemon() as second:
         second.configure({"daemon": {"state_dir": str(daemon.state_dir)}})
         second.spawn()
-        assert second.wait(20) == 75
+        assert second.wait() == 75
         assert str(daemon.pid) in second.log_text()
     with Daemon() as third:
         third.configure({"ingest.socket": {"path": str(daemon.events_path)}})
         third.spawn()
-        assert third.wait(20) == 75, third.log_text()
+        assert third.wait() == 75, third.log_text()
     with Daemon() as fourth:
         fourth.configure({"api": {"socket": str(daemon.control_path)}})
         fourth.spawn()
-        assert fourth.wait(20) == 75, fourth.log_text()
+        assert fourth.wait() == 75, fourth.log_text()
     daemon.emit(id="e")
     daemon.wait_status("e", "succeeded")
 
@@ -118,7 +118,7 @@ def test_a_bad_configuration_lists_every_problem(daemon: Daemon) -> None:
         }
     )
     daemon.spawn()
-    assert daemon.wait(20) == 78
+    assert daemon.wait() == 78
     text = daemon.log_text()
     for key in ("concurrency", "timeout_s", "colour"):
         assert f"delivery.{key}" in text
@@ -140,7 +140,7 @@ def test_stale_sockets_are_replaced_and_foreign_files_are_not(daemon: Daemon) ->
     assert daemon.term() == 0
     daemon.events_path.write_text("mine")
     daemon.spawn()
-    assert daemon.wait(20) not in (0, -9)
+    assert daemon.wait() not in (0, -9)
     assert daemon.events_path.read_text() == "mine"
 
 
@@ -152,7 +152,7 @@ def test_an_empty_database_where_there_was_one_is_refused(daemon: Daemon) -> Non
     for path in daemon.state_dir.glob("ringback.db*"):
         path.unlink()
     daemon.spawn()
-    assert daemon.wait(20) not in (0, -9)
+    assert daemon.wait() not in (0, -9)
     assert "ringback.db" in daemon.log_text()
     assert not (daemon.state_dir / "ringback.db").exists()
 
@@ -162,7 +162,7 @@ def test_readiness_and_health_are_told(daemon: Daemon, receiver: Receiver) -> No
     notify_path = str(daemon.root / "n.sock")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, Daemon(env={"NOTIFY_SOCKET": notify_path}) as told:
         notify.bind(notify_path)
-        notify.settimeout(20)
+        notify.settimeout(60)
         told.configure({"daemon": {"shutdown_grace_s": 600}})
         told.start()
         assert b"READY=1" in notify.recv(4096)
@@ -171,7 +171,7 @@ def test_readiness_and_health_are_told(daemon: Daemon, receiver: Receiver) -> No
         told.emit()
         receiver.wait_for("/hang/a", open_=1)
         told.signal(signal.SIGTERM)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while b"STOPPING=1" not in notify.recv(4096):
             assert time.monotonic() < deadline
         receiver.release()

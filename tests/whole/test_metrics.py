@@ -13,7 +13,7 @@ pytestmark = pytest.mark.whole
 
 def scrape(daemon: Daemon) -> dict[tuple[str, str], float]:
     """(name, label's value or "") to the value."""
-    connection: http.client.HTTPConnection = UnixConnection(str(daemon.control_path), 10)
+    connection: http.client.HTTPConnection = UnixConnection(str(daemon.control_path), 60)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
     connection.close()

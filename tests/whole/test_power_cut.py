@@ -19,7 +19,7 @@ CUTS, CUTS_LONG = 2, 20
 TOOLS = ("unshare", "mount", "umount", "mkfs.ext4", "mkfs.xfs", "xfs_io", "eatmydata")
 TIME_LIMIT_S = 600
 #: A start after a cut: the file system's journal is replayed by the mount, SQLite's by this.
-MAX_START_S = 10
+MAX_START_S = 30
 
 
 def harness(folder: Path, fs: str, *options: str, module: str = "power_cut") -> "subprocess.CompletedProcess[str]":

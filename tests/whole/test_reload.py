@@ -174,7 +174,7 @@ def streams(daemon: Daemon, stop: Path) -> Iterator[dict[str, list[str]]]:
         yield acked
         stop.touch()
         for kind, process in running.items():
-            answers = json.loads(process.communicate(timeout=60)[0])
+            answers = json.loads(process.communicate(timeout=120)[0])
             assert not [key for key, duplicate in answers if duplicate], "sent twice: a connection was lost"
             acked[kind] = [key for key, _ in answers]
     finally:
@@ -214,13 +214,13 @@ def test_no_producer_notices_a_reload(daemon: Daemon, receiver: Receiver, tmp_pa
     single = []
     with streams(daemon, tmp_path / "stop") as acked, Producer(str(daemon.events_path)) as producer:
         for path in ("blocking-0", "asyncio-0"):
-            wait_until(lambda key=path: key in receiver.seen("/ok/all"), 20, daemon.tail)
+            wait_until(lambda key=path: key in receiver.seen("/ok/all"), 60, daemon.tail)
         for event in itertools.islice(configurations(daemon, receiver), RELOADS):
             mark = f'"event":"{event}"'
             known = daemon.log_text().count(mark)
             daemon.signal(signal.SIGHUP)
             single.append(producer.send("a.b", {}).id)
-            wait_until(lambda m=mark, k=known: daemon.log_text().count(m) > k, 20, daemon.tail)
+            wait_until(lambda m=mark, k=known: daemon.log_text().count(m) > k, 60, daemon.tail)
         declare(daemon, "crm", f'url = "{receiver.url("/ok/crm0")}"')
         reload(daemon)
     for kind, keys in acked.items():

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.whole
 
 
 def test_no_descriptor_costs_no_attempt(daemon: Daemon, receiver: Receiver) -> None:
-    """Requests that can't be made wait uncounted, with one line in the log, and are made when there are files again."""
+    """Requests that can't be made wait uncounted, the log says so now and then, and with files again they are made."""
     daemon.start()
     daemon.endpoint(receiver.url("/ok/a"), retry={"delays_s": [], "jitter": 0})
     with daemon.events() as producer:
@@ -19,11 +19,11 @@ def test_no_descriptor_costs_no_attempt(daemon: Daemon, receiver: Receiver) -> N
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (0, limits[1]))
         for n in range(20):
             assert producer.ask({"type": "a.b", "data": {}, "id": f"e{n}"})["ok"]
-        (line,) = daemon.wait_log("daemon.out_of_files")
+        line = daemon.wait_log("daemon.out_of_files")[0]
         assert "too many open files" in line["error"]
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
     for n in range(20):
         delivery = daemon.wait_status(f"e{n}", "succeeded")
         assert [attempt["outcome"] for attempt in delivery["attempts"]] == ["delivered"]
-    assert len(daemon.log_lines("daemon.out_of_files")) == 1
+    assert len(daemon.log_lines("daemon.out_of_files")) < 5, "one in ten seconds, not one for each request"
     assert not daemon.log_lines("delivery.retrying")
