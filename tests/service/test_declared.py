@@ -5,6 +5,7 @@ from tests.harness.world import FakeChance, FakeClock, FakeNetwork, World, answe
 
 from ringback.config import Declaration
 from ringback.core.egress import parse_policy
+from ringback.core.model import RetryPolicy
 from ringback.service.declared import Declared, Reconciled, judge
 from ringback.service.endpoint_fields import Refusal
 from ringback.service.endpoints import Changed
@@ -86,6 +87,21 @@ async def test_a_file_is_the_whole_truth_but_for_the_secret(world):
     left = only(world)
     assert (left.concurrency, left.retry, left.headers, left.metadata) == (None, None, {"X-B": "3"}, {})
     assert (left.description, left.tls_verify, left.secrets[0].value) == (None, True, SECRET)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "policy"),
+    [
+        ({"delays_s": [1, 2], "jitter": 0.0}, {"delays_s": [3]}, RetryPolicy(delays_s=(3,))),
+        ({"delays_s": [1, 2], "jitter": 0.0}, {"jitter": 0.5}, RetryPolicy(jitter=0.5)),
+        ({"initial_s": 1.0, "factor": 3.0}, {"attempts": 3}, RetryPolicy(None, attempts=3)),
+    ],
+)
+async def test_what_a_retry_policy_no_longer_says_is_the_default(world, before, after, policy):
+    """A file is no patch: members of a policy that are gone from it don't stay from what it said before."""
+    await reconcile(world, {"name": "crm", "url": URL, "retry": before, "rate_limit": {"requests": 5, "per_s": 2}})
+    assert (await reconcile(world, {"name": "crm", "url": URL, "retry": after})).changed == 1
+    assert (only(world).retry, only(world).rate_limit) == (policy, None)
 
 
 async def test_a_new_secret_in_the_file_replaces_the_old_one(world):

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 from tests.service.endpoint_world import URL, World, open_world
 
 from ringback.core.egress import parse_policy
-from ringback.core.model import EndpointStatus
+from ringback.core.model import EndpointStatus, RateLimit, RetryPolicy
 from ringback.kit.clock import SystemChance, SystemClock
 from ringback.service.endpoint_fields import Refusal
 from ringback.service.endpoints import Changed, EndpointDefaults, Endpoints
@@ -83,6 +84,57 @@ async def test_patch_merges(world: World) -> None:
     assert world.endpoints.match("default", "c") == (changed.lane,)
     assert world.endpoints.match("default", "a") == ()
     assert await world.reads.load_all() == [changed]
+
+
+@pytest.mark.parametrize(
+    ("patch", "headers"),
+    [
+        ({"x-key": None}, {"X-Team": "t"}),
+        ({"x-key": "new"}, {"X-Team": "t", "x-key": "new"}),
+        ({"X-KEY": None, "x-key": "new"}, {"X-Team": "t", "x-key": "new"}),
+        ({"X-Other": "o"}, {"X-Key": "old", "X-Team": "t", "X-Other": "o"}),
+    ],
+)
+async def test_a_patch_knows_a_header_in_any_case(world: World, patch: dict, headers: dict) -> None:
+    """A header's name is the same however it is written: null removes it, a value replaces it."""
+    made = await world.make(headers={"X-Key": "old", "X-Team": "t"})
+    assert (await world.change(made, {"headers": patch})).endpoint.headers == headers
+
+
+GAPS = {"delays_s": [1, 2], "jitter": 0}
+GROWING = {"initial_s": 1, "factor": 3, "max_s": 60, "attempts": 4, "jitter": 0}
+
+
+@pytest.mark.parametrize(
+    ("held", "patch", "policy"),
+    [
+        (GAPS, {"jitter": 0.5}, RetryPolicy(delays_s=(1, 2), jitter=0.5)),
+        (GAPS, {"delays_s": [9]}, RetryPolicy(delays_s=(9,), jitter=0)),
+        (GAPS, {"jitter": None}, RetryPolicy(delays_s=(1, 2))),
+        (GAPS, {"delays_s": None}, RetryPolicy(jitter=0)),
+        (GAPS, {"attempts": 3}, RetryPolicy(None, attempts=3, jitter=0)),
+        (GAPS, {}, RetryPolicy(delays_s=(1, 2), jitter=0)),
+        (GROWING, {"factor": 2}, RetryPolicy(None, 1, 2, 60, 4, 0)),
+        (GROWING, {"max_s": None}, RetryPolicy(None, 1, 3, 86400, 4, 0)),
+        (GROWING, {"delays_s": []}, RetryPolicy(delays_s=(), jitter=0)),
+        (None, {"jitter": 0}, RetryPolicy(jitter=0)),
+        (GROWING, None, None),
+    ],
+)
+async def test_a_retry_policy_merges_member_by_member(world: World, held: Any, patch: Any, policy: Any) -> None:
+    """What a patch of the policy doesn't name stays, as merge patch has it; the other form drops the one there was."""
+    made = await world.make(retry=held)
+    assert (await world.change(made, {"retry": patch})).endpoint.retry == policy
+
+
+async def test_a_rate_limit_merges_member_by_member(world: World) -> None:
+    """The member that a patch doesn't name stays; one that has no default can't be removed alone."""
+    made = await world.make(rate_limit={"requests": 5, "per_s": 2})
+    changed = await world.change(made, {"rate_limit": {"requests": 7}})
+    assert changed.endpoint.rate_limit == RateLimit(7, 2)
+    refused = await world.endpoints.patch(made.endpoint.id, {"rate_limit": {"per_s": None}})
+    assert isinstance(refused, Refusal)
+    assert (await world.change(made, {"rate_limit": None})).endpoint.rate_limit is None
 
 
 @pytest.mark.parametrize(

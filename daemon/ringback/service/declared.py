@@ -18,7 +18,16 @@ from ringback.core.egress import EgressPolicy
 from ringback.core.model import DEFAULT_TENANT, Endpoint, EndpointStatus
 from ringback.kit.clock import Clock
 from ringback.kit.log import get_logger
-from ringback.service.endpoint_fields import FIXED, MERGED, EndpointFields, Refusal, read_create, read_patch
+from ringback.service.endpoint_fields import (
+    FIXED,
+    MERGED,
+    EndpointFields,
+    RateLimitFields,
+    Refusal,
+    RetryFields,
+    read_create,
+    read_patch,
+)
 from ringback.service.endpoints import UNDECLARED, Endpoints
 from ringback.store.errors import StoreError
 
@@ -159,6 +168,9 @@ def _patch(one: Wanted, old: Endpoint) -> dict[str, Any]:
     patch: dict[str, Any] = {name: one.body.get(name) for name in _MUTABLE}
     for name in MERGED:
         patch[name] = dict.fromkeys(getattr(old, name)) | (one.body.get(name) or {})
+    for name, model in (("retry", RetryFields), ("rate_limit", RateLimitFields)):
+        if patch[name] is not None:
+            patch[name] = dict.fromkeys(model.model_fields) | patch[name]
     if patch["url"] == old.url:
         del patch["url"]
     secret = one.body.get("secret")

@@ -39,8 +39,11 @@ BUILT_HANDSHAKES = (*sorted(UNASKED_HANDSHAKES), *KINDS)
 
 #: A patch must not change these.
 FIXED = ("tenant", "dialect", "id", "status")
-#: A patch merges these member by member; every other one it replaces.
+#: A patch merges these member by member: maps of the caller's own names, then objects of ours.
 MERGED = ("headers", "metadata", "options")
+MERGED_OBJECTS = ("retry", "rate_limit")
+#: One form of a retry policy; ``delays_s`` is the other.
+EXPONENTIAL = frozenset({"initial_s", "factor", "max_s", "attempts"})
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -160,13 +163,37 @@ def read_patch(patch: object, endpoint: Endpoint, policy: egress.EgressPolicy) -
 
 
 def _merged(patch: Mapping[str, Any], endpoint: Endpoint) -> dict[str, Any]:
+    """The patch with its objects merged into what there is (RFC 7396)."""
     merged = {name: value for name, value in patch.items() if name not in FIXED}
-    for name in MERGED:
+    for name in (*MERGED, *MERGED_OBJECTS):
         value = merged.get(name)
         if isinstance(value, Mapping):
-            whole = {**getattr(endpoint, name), **value}
+            whole = {**_held(name, value, endpoint), **value}
             merged[name] = {key: kept for key, kept in whole.items() if kept is not None}
     return merged
+
+
+def _held(name: str, patch: Mapping[str, Any], endpoint: Endpoint) -> dict[str, Any]:
+    """What of the endpoint's own object stays under a patch of it."""
+    held = getattr(endpoint, name)
+    if name == "headers":  # their names are the same in any case
+        named = {key.lower() for key in patch}
+        return {key: value for key, value in held.items() if key.lower() not in named}
+    if name not in MERGED_OBJECTS:
+        return dict(held)
+    members = {} if held is None else msgspec.structs.asdict(held)
+    return _held_retry(members, patch) if name == "retry" else members
+
+
+def _held_retry(members: dict[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the two forms only the one in use is there; it goes where the patch brings the other."""
+    given = {key for key, value in patch.items() if value is not None}
+    delays_s = members.pop("delays_s", None)
+    if delays_s is not None and not given & EXPONENTIAL:
+        return {"delays_s": list(delays_s), "jitter": members["jitter"]}
+    if delays_s is not None or "delays_s" in given:
+        return {key: value for key, value in members.items() if key not in EXPONENTIAL}
+    return members
 
 
 def _shape(body: object) -> EndpointFields | list[Problem]:
@@ -253,7 +280,7 @@ def _judge_retry(given: RetryFields | None, policy: RetryPolicy | None) -> list[
     if given is None or policy is None:
         return []
     problems = [Problem(("retry",), text) for text in retry.check_policy(policy)]
-    exponential = given.model_fields_set & {"initial_s", "factor", "max_s", "attempts"}
+    exponential = given.model_fields_set & EXPONENTIAL
     if given.delays_s is not None and exponential:
         problems.append(Problem(("retry",), f"delays_s and {', '.join(sorted(exponential))} exclude each other"))
     return problems
