@@ -6,7 +6,6 @@ Rules: what must be gone is gone before anything is loaded. Sealing is backgroun
 Must not know: ciphers, keys, SQL.
 """
 
-import asyncio
 from collections.abc import Sequence
 
 from ringback.kit.log import get_logger
@@ -60,13 +59,7 @@ async def make_good(database: Database, ring: Keyring, writer: Writer, now_ms: i
         await writer.run(erase.begin_again(tenant, now_ms))
     erased, after = 0, ("", "")
     while found := ring.erased(after, EVENTS_A_ROUND):
-        done = await asyncio.gather(
-            *[
-                writer.run(erase.erase_event(tenant, event_id, now_ms, until_ms=erased_ms))
-                for tenant, event_id, erased_ms in found
-            ]
-        )
-        erased += sum(one is not None and not one.already for one in done)
+        erased += await writer.run(erase.erase_again(found, now_ms))
         after = found[-1][:2]
     if erased:
         _log.warning("restore.erased_again", events=erased)

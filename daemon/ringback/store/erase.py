@@ -131,27 +131,37 @@ class Step(NamedTuple):
     hour: int = -1
 
 
-def erase_event(tenant: str, event_id: str, now_ms: int, *, until_ms: int | None = None) -> Task[ErasedEvent | None]:
-    """Make a tombstone of an event; None if there is none of that id. Twice is once.
-
-    ``until_ms``: erase again what the keyring remembers, after a restore; not one accepted after that, for then another
-    event has the id by now.
-    """
+def erase_event(tenant: str, event_id: str, now_ms: int) -> Task[ErasedEvent | None]:
+    """Make a tombstone of an event; None if there is none of that id. Twice is once."""
 
     def run(db: sqlite3.Connection) -> ErasedEvent | None:
         found = db.execute(FIND, (tenant, event_id)).fetchone()
         if found is None:
             return None
         seq, already, opts, accepted_ms = found
-        if until_ms is not None and accepted_ms > until_ms:
-            return None
-        if until_ms is None:
-            keys_of(db).remember_erased(tenant, event_id, accepted_ms)
+        keys_of(db).remember_erased(tenant, event_id, accepted_ms)
         if already:
             return ErasedEvent(seq, codec.decode_opts(opts).erased_at_ms or 0, already=True)
         return ErasedEvent(seq, now_ms, _erase(db, [seq], now_ms))
 
     return Task("erase_event", run, rows=ROWS_AN_EVENT)
+
+
+def erase_again(remembered: Sequence[tuple[str, str, int]], now_ms: int) -> Task[int]:
+    """Make tombstones of what a backup brought back of erased events (tenant, id, when last); of how many.
+
+    Not of one accepted after that time, for then another event has the id by now.
+    """
+
+    def run(db: sqlite3.Connection) -> int:
+        found = [
+            (db.execute(FIND, (tenant, event_id)).fetchone(), erased_ms) for tenant, event_id, erased_ms in remembered
+        ]
+        seqs = [row[0] for row, erased_ms in found if row is not None and not row[1] and row[3] <= erased_ms]
+        _erase(db, seqs, now_ms)
+        return len(seqs)
+
+    return Task("erase_again", run, rows=ROWS_AN_EVENT * len(remembered))
 
 
 def begin_erasure(tenant: str, now_ms: int) -> Task[Begun | None]:
