@@ -3,6 +3,8 @@
 import pytest
 from tests.api.parts import Parts
 
+from ringback.service.endpoint_fields import MAX_TOLD
+
 PATH = "/api/v1/endpoints"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -144,3 +146,20 @@ def test_bad_queries_are_422(parts: Parts, query: str) -> None:
     status, told = parts.call("GET", f"{PATH}?{query}")
     assert (status, told["code"]) == (422, "invalid_query")
     assert told["errors"][0]["loc"] == ["query", query.split("=", maxsplit=1)[0]]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"events": [1] * 1000}, {"options": {f"o{n}": "x" for n in range(1000)}}, {f"member{n}": 1 for n in range(1000)}],
+)
+def test_of_a_thousand_wrong_members_a_hundred_are_told(parts: Parts, wrong: dict) -> None:
+    """An answer is bounded however much is wrong; what it tells has its place."""
+    status, told = parts.call("POST", PATH, {"url": "https://a.example.com/", **wrong})
+    assert (status, len(told["errors"])) == (422, MAX_TOLD)
+    assert all(error["loc"] and error["msg"] for error in told["errors"])
+
+
+def test_of_a_thousand_unknown_parameters_a_hundred_are_told(parts: Parts) -> None:
+    """The same for a query."""
+    status, told = parts.call("GET", PATH + "?" + "&".join(f"p{n}=1" for n in range(1000)))
+    assert (status, len(told["errors"])) == (422, MAX_TOLD)

@@ -94,6 +94,17 @@ def test_what_may_be_sent_comes_from_the_model() -> None:
     assert "\\z" not in str(DOCUMENT)
 
 
+def test_what_must_be_sent_is_said(parts: Parts) -> None:
+    """Of every call that takes a body the document says whether it may be left out, and so it is."""
+    made = parts.endpoint()
+    for path, method, one in operations():
+        if "requestBody" in one:
+            status = parts.call(method.upper(), path.replace("{id}", made["id"]))[0]
+            assert (status < 400) is not one["requestBody"]["required"], f"{method} {path}: {status}"
+    content = DOCUMENT["paths"]["/api/v1/endpoints"]["post"]["requestBody"]["content"]
+    assert {"required": ["url"]} in content["application/json"]["schema"]["allOf"]
+
+
 def test_open_calls_take_no_token_in_the_document_either() -> None:
     """As the rules have it."""
     open_ = {(path, method.upper()) for path, method, one in operations() if one.get("security") == []}

@@ -20,6 +20,9 @@ from ringback.api.schemas import kind, schemas
 from ringback.api.submit import NDJSON
 
 JSON = "application/json"
+#: Bodies, by schema, that may be left out; and members that a call needs of a schema it shares with others.
+OPTIONAL_BODIES = frozenset({"RotateFields", "TokenFields", "DbPruneFields"})
+NEEDED = {("POST", "EndpointFields"): ["url"]}
 
 
 class Document:
@@ -75,7 +78,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "responses": _responses(route),
     }
     if route.takes:
-        made["requestBody"] = {"required": route.takes == "Event", "content": _content(route.takes)}
+        made["requestBody"] = {"required": route.takes not in OPTIONAL_BODIES, "content": _content(route)}
     if route.rule is Rule.OPEN:
         made["security"] = []
     if route.rule in (Rule.OPERATOR, Rule.CONTROL):
@@ -111,6 +114,8 @@ def _response(description: str, gives: str) -> dict[str, Any]:
     return {"description": description} | ({"content": {JSON: {"schema": kind(gives)}}} if gives else {})
 
 
-def _content(takes: str) -> dict[str, Any]:
-    types = (JSON, NDJSON) if takes == "Event" else (JSON,)
-    return {type_: {"schema": kind(takes)} for type_ in types}
+def _content(route: Route) -> dict[str, Any]:
+    types = (JSON, NDJSON) if route.takes == "Event" else (JSON,)
+    needed = NEEDED.get((route.method, route.takes))
+    schema = {"allOf": [kind(route.takes), {"required": needed}]} if needed else kind(route.takes)
+    return {type_: {"schema": schema} for type_ in types}

@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 
 from ringback.kit.log import get_logger
-from ringback.service.endpoint_fields import Problem, Refusal
+from ringback.service.endpoint_fields import MAX_TOLD, Problem, Refusal
 from ringback.store.errors import QueryTimeout, StoreError
 
 PROBLEM_TYPE = "application/problem+json"
@@ -59,7 +59,7 @@ def answer(value: object, status: int = 200, headers: dict[str, str] | None = No
 
 
 def problem(code: str, detail: str, problems: Sequence[Problem] = (), *, status: int | None = None) -> web.Response:
-    """RFC 9457, with ``code`` and, if given, ``errors`` as extension members."""
+    """RFC 9457, with ``code`` and, if given, the first ``MAX_TOLD`` ``errors`` as extension members."""
     status = status or STATUS.get(code, 422)
     body: dict[str, Any] = {
         "type": "about:blank",
@@ -69,7 +69,7 @@ def problem(code: str, detail: str, problems: Sequence[Problem] = (), *, status:
         "detail": detail,
     }
     if problems:
-        body["errors"] = [{"loc": list(p.loc), "msg": p.msg} for p in problems]
+        body["errors"] = [{"loc": list(p.loc), "msg": p.msg} for p in problems[:MAX_TOLD]]
     return web.Response(body=_encode(body), status=status, content_type=PROBLEM_TYPE)
 
 

@@ -33,6 +33,9 @@ MAX_RATE_S = 86_400.0
 MIN_TIMEOUT_S = 0.1
 MAX_TIMEOUT_S = 600.0
 
+#: Wrong members of one body that are told; a list may hold ten thousand, each of them put into words.
+MAX_TOLD = 100
+
 #: Named in CONTRACT, not built: refused as such, not as unknown.
 UNBUILT_ORDERINGS = frozenset({"key", "strict"})
 BUILT_HANDSHAKES = (*sorted(UNASKED_HANDSHAKES), *KINDS)
@@ -202,10 +205,8 @@ def _shape(body: object) -> EndpointFields | list[Problem]:
     try:
         return EndpointFields.model_validate(dict(body))
     except ValidationError as failed:
-        return [
-            Problem(tuple(error["loc"]), _said(error))
-            for error in failed.errors(include_url=False, include_input=False)
-        ]
+        wrong = failed.errors(include_url=False, include_input=False)[:MAX_TOLD]
+        return [Problem(tuple(error["loc"]), _said(error)) for error in wrong]
 
 
 def _said(error: ErrorDetails) -> str:
