@@ -11,7 +11,7 @@ from tests.store.kit import NOW_MS, Store, accept, check_invariants, opened, row
 
 from ringback.store.backup import Aside, Cancelled, copy, copy_alone, look, publish
 from ringback.store.check import Report, check, check_directory, check_file
-from ringback.store.database import DATABASE_NAME, open_state
+from ringback.store.database import APPLICATION_ID, DATABASE_NAME, migrations, open_state
 from ringback.store.errors import StateLocked, StateUnusable
 
 
@@ -133,6 +133,9 @@ BREAKAGES = {
     "event 2 has no payload": "DELETE FROM payload WHERE event = 2",
     "event 2 on lane 7 isn't in the queue": "DELETE FROM owed WHERE event = 2",
     "the queue has event 2 on lane 7": "DELETE FROM delivery WHERE event = 2",
+    "the endpoint in lane 7 (revision 1) can't be read": (
+        "INSERT INTO endpoint (lane, id, tenant, status, revision, spec) VALUES (7, 'x', 1, 'active', 1, x'7b')"
+    ),
     "the payload of event 2 has no event": "DELETE FROM event WHERE seq = 2",
     "an attempt of event 99 on lane 7 has no delivery": (
         "INSERT INTO attempt (event, lane, n, run, started_ms, elapsed_ms, outcome) VALUES (99, 7, 1, 1, 1, 1, 'x')"
@@ -172,6 +175,21 @@ async def test_a_marker_ahead_of_the_tables_is_a_loss(tmp_path: Path) -> None:
         found = _checked(store)
     assert found.lost_events == 49
     assert "lost" in found.problems[-1]
+
+
+def test_a_backup_of_an_older_schema_is_judged_by_what_it_has(tmp_path: Path) -> None:
+    """Tables that came since are no loss."""
+    path = tmp_path / "old.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(migrations()[0][1])
+        db.execute(
+            "INSERT INTO endpoint (lane, id, tenant, status, revision, spec) VALUES (1, 'x', 1, 'active', 1, x'7b')"
+        )
+        db.execute("PRAGMA user_version = 1")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.commit()
+    found = check_file(path)
+    assert (found.problems, found.schema) == ([], 1)
 
 
 def test_what_is_no_database_of_ours_is_refused(tmp_path: Path) -> None:

@@ -198,6 +198,52 @@ async def test_a_check_without_the_key_finds_a_damaged_payload(sealed):
     assert "event 2" in problem
 
 
+async def test_a_check_with_the_key_names_every_value_that_does_not_open(sealed):
+    """Moved or changed, its checksum set right or without any; what a destroyed key sealed is an erasure's."""
+    lane = (await sealed.run(endpoints.insert(endpoint("a")))).lane
+    await sealed.run(endpoints.update(msgspec.structs.replace(await sealed.endpoints.by_lane(lane), revision=2)))
+    gone = await sealed.run(called("e0", 0, lane, tenant="beta"))
+    await sealed.run(Finish(lane, gone.seq, succeeded(), answered(200)))
+    await sealed.run(Task("destroy", lambda db: keys_of(db).destroy("beta")))
+    for n in (2, 3):
+        got = await sealed.run(called(f"e{n}", n, lane))
+        await sealed.run(Finish(lane, got.seq, retry_at(NOW_MS), answered()))
+        await sealed.run(Finish(lane, got.seq, succeeded(), answered(200)))
+
+    def problems() -> list[str]:
+        with Aside(sealed.database.path) as aside:
+            return check_directory(aside, sealed.database.directory, sealed.database.keys).problems
+
+    assert problems() == []
+    for table, column, own in (
+        ("payload", "data", "event"),
+        ("callback", "spec", "event"),
+        ("delivery", "info", "event"),
+        ("attempt", "info", "event"),
+        ("response_body", "body", "event"),
+        ("endpoint_revision", "spec", "lane"),
+    ):
+        other = (
+            f"(SELECT x.{column} FROM {table} x WHERE x.event = 3)" if own == "event" else "(SELECT spec FROM endpoint)"
+        )
+        where = f"{own} = {2 if own == 'event' else lane}"
+        await change(sealed, f"UPDATE {table} SET {column} = {other} WHERE {where}")
+    ((data,),) = rows(sealed.database.path, "SELECT data FROM payload WHERE event = 2")
+    await change(sealed, "UPDATE payload SET crc = ? WHERE event = 2", zlib.crc32(data))
+    found = problems()
+    for words in (
+        f"the endpoint in lane {lane} (revision 1) can't be read",
+        "the payload of event 2 can't be read",
+        "the callback of event 2 can't be read",
+        f"the answer to event 2 on lane {lane}, attempt 1, can't be read",
+        f"the answer to event 2 on lane {lane}, attempt 2, can't be read",
+    ):
+        assert any(problem.startswith(words) for problem in found), (words, found)
+    assert not [problem for problem in found if "event 1 " in problem or "event 3 " in problem]
+    with Aside(sealed.database.path) as aside:
+        assert check_directory(aside, sealed.database.directory).problems == [], "without the key nothing can be said"
+
+
 async def test_a_result_of_a_tenant_whose_key_was_destroyed_is_still_written(sealed):
     """An attempt that was in flight ends: it is recorded under the tenant's next key."""
     got = await sealed.run(accept("a", 7, data=said()))

@@ -128,6 +128,8 @@ def check(
 ) -> None:
     """Check the database, or the backup FILE: its pages, its rows' bonds, the payloads' checksums, its marker.
 
+    With the daemon running what is sealed is opened, too.
+
     Exits 1 if anything is wrong with it.
 
     \b

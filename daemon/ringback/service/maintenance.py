@@ -106,7 +106,8 @@ class Maintenance:
         if refusal is not None:
             return refusal
         try:
-            found = await self._apart(lambda aside: check_directory(aside, self._database.directory))
+            database = self._database
+            found = await self._apart(lambda aside: check_directory(aside, database.directory, database.keys))
         finally:
             self._end()
         if isinstance(found, Report):

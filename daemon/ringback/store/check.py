@@ -1,4 +1,4 @@
-"""Is the database sound: its pages, its rows' bonds, the checksums of its payloads, its marker.
+"""Is the database sound: its pages, its rows' bonds, the checksums of its payloads, what is sealed, its marker.
 
 Role: one long look on a connection of its own; everything that was found, as values.
 Rules: nothing is changed; the look sees one moment of the tables, so a running writer disturbs nothing. At most
@@ -14,8 +14,10 @@ from typing import NamedTuple
 
 from ringback.store import codec
 from ringback.store.backup import Aside, count, owned
+from ringback.store.check_values import unreadable
 from ringback.store.database import APPLICATION_ID, DATABASE_NAME, migrations
 from ringback.store.errors import StateUnusable
+from ringback.store.keys import PLAIN, Keys
 from ringback.store.statedir import Marker
 
 MAX_PROBLEMS = 100
@@ -61,8 +63,10 @@ class Report(NamedTuple):
     lost_events: int
 
 
-def check(source: Aside, path: Path, marker_high_seq: int | None = None) -> Report:
+def check(source: Aside, path: Path, marker_high_seq: int | None = None, keys: Keys = PLAIN) -> Report:
     """Look at everything. ``marker_high_seq``: how far the marker says it had come; None without a marker.
+
+    ``keys``: with the database's own, what is sealed is opened too.
 
     Raises:
         Cancelled: ``source.cancel`` was called.
@@ -71,7 +75,7 @@ def check(source: Aside, path: Path, marker_high_seq: int | None = None) -> Repo
     try:
         source.db.execute("BEGIN")
         try:
-            return _check(source, path, marker_high_seq)
+            return _check(source, path, marker_high_seq, keys)
         finally:
             source.db.rollback()
     except sqlite3.Error as error:
@@ -79,10 +83,10 @@ def check(source: Aside, path: Path, marker_high_seq: int | None = None) -> Repo
         raise StateUnusable(f"{path} can't be read: {error}") from error
 
 
-def check_directory(source: Aside, directory: Path) -> Report:
+def check_directory(source: Aside, directory: Path, keys: Keys = PLAIN) -> Report:
     """The database of a state directory, whoever uses it, and its marker; raises as ``check``."""
     mark = Marker(directory).read()  # first: it follows the database, so what it says now the tables must hold
-    return check(source, directory / DATABASE_NAME, mark.high_seq if mark else None)
+    return check(source, directory / DATABASE_NAME, mark.high_seq if mark else None, keys)
 
 
 def check_alone(directory: Path) -> Report:
@@ -106,13 +110,13 @@ def check_file(path: Path) -> Report:
         return check(source, path)
 
 
-def _check(source: Aside, path: Path, marker_high_seq: int | None) -> Report:
+def _check(source: Aside, path: Path, marker_high_seq: int | None, keys: Keys) -> Report:
     db = source.db
     schema = _schema(db, path)
     problems: list[str] = []
     counts: dict[str, int] = {}
     try:
-        problems.extend(islice(_problems(source), MAX_PROBLEMS))
+        problems.extend(islice(_problems(source, schema, keys), MAX_PROBLEMS))
         counts = count(source)
     except sqlite3.DatabaseError as error:  # too damaged to be read to its end
         source.go_on()
@@ -138,7 +142,7 @@ def _schema(db: sqlite3.Connection, path: Path) -> int:
     return schema
 
 
-def _problems(source: Aside) -> Iterator[str]:
+def _problems(source: Aside, schema: int, keys: Keys) -> Iterator[str]:
     db = source.db
     # An index that lacks a row isn't found by the quick check.
     for (words,) in db.execute(f"PRAGMA integrity_check({MAX_PROBLEMS})"):
@@ -150,6 +154,9 @@ def _problems(source: Aside) -> Iterator[str]:
             yield words.format(*row)
     for event in _damaged(source):
         yield f"the payload of event {event} is damaged: its checksum differs"
+    source.go_on()
+    if schema == migrations()[-1][0]:  # an older one's tables are judged when it is brought up to date
+        yield from unreadable(db, keys)
 
 
 def _damaged(source: Aside) -> Iterator[int]:
