@@ -228,7 +228,7 @@ async def test_the_producer_writes_again_what_was_not_answered(tmp_path):
     books = Ledger.of(jobs)
     producer = Producer(path, jobs, 0.0, books, SystemClock())
     server = await asyncio.start_unix_server(serve, path)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await producer.run()
     server.close()
     assert list(books.accepted) == [job.id for job in jobs]
@@ -254,7 +254,7 @@ def test_what_is_on_the_leash_dies_with_its_parent():
 
 def gone(*processes):
     """Wait until they ended; fail if one doesn't."""
-    _, alive = psutil.wait_procs(processes, timeout=10)
+    _, alive = psutil.wait_procs(processes, timeout=60)
     assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
 
 
@@ -330,7 +330,7 @@ def test_the_exit_code_is_the_verdict(monkeypatch, capsys, lost, code):
 def test_the_demo_loses_nothing():
     """The whole play ends with exit 0, a JSON account without losses, a killed daemon in it, and an empty stage."""
     with start("--json") as demo:
-        out, err = demo.communicate(timeout=60)
+        out, err = demo.communicate(timeout=240)
     assert demo.returncode == 0, err
     account = json.loads(out)
     assert account["accepted"] == account["events"] == 60
@@ -376,7 +376,7 @@ def test_a_cut_off_demo_leaves_no_process(number):
         assert len(children) == 2
         time.sleep(0.3)  # somewhere in the middle of emitting
         demo.send_signal(number)
-        demo.communicate(timeout=30)
+        demo.communicate(timeout=120)
     gone(*children)
     if number == signal.SIGINT:
         assert demo.returncode == 130

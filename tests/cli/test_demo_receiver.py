@@ -69,7 +69,7 @@ class Receiver:
         """Status and body of its answer."""
         call = urllib.request.Request(f"http://127.0.0.1:{self.port}/{path}", body, headers, method="POST")
         try:
-            with urllib.request.urlopen(call, timeout=10) as answer:
+            with urllib.request.urlopen(call, timeout=60) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as refused:
             return refused.code, b""
@@ -83,7 +83,7 @@ def receiver():
         running.learn(role)
     yield running
     running.process.stdin.close()
-    assert running.process.wait(10) == 0
+    assert running.process.wait(60) == 0
     running.process.stdout.close()
 
 

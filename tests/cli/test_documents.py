@@ -4,13 +4,13 @@ import http.client
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from tests.harness.ports import answers, free_port
 from tests.harness.waiting import wait_until
 
 from ringback.core.model import Event
@@ -26,22 +26,9 @@ def program(path, language):
     return found
 
 
-def free_port():
-    """A port that nobody listens on, a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
-def answers(port):
-    """Whether somebody listens."""
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
-
-
 def post(port, body, headers):
     """The status that the receiver answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("POST", "/hooks", body, headers)
     status = connection.getresponse().status
     connection.close()
@@ -76,7 +63,7 @@ def test_the_receivers_of_the_readme_verify(tmp_path, language, name, command):
         [*command, str(tmp_path / name)], env=os.environ | {"SECRET": SECRET}, stdout=subprocess.DEVNULL
     )
     try:
-        wait_until(lambda: answers(port), 10, lambda: "nobody listens")
+        wait_until(lambda: answers(port), 60, lambda: "nobody listens")
         assert post(port, body, headers) == 204
         assert post(port, body + b" ", headers) == 401
         assert post(port, body, old) == 401

@@ -105,8 +105,8 @@ def test_the_shell_program_spools(daemon):
     assert path.stat().st_mode & 0o777 == 0o660
     daemon.start()
     run(daemon, command, input='{"job_id":"43"}')
-    wait_until(lambda: len(stored(daemon)) == 2, 20, daemon.tail)
-    wait_until(lambda: not path.exists(), 20, daemon.tail)
+    wait_until(lambda: len(stored(daemon)) == 2, 60, daemon.tail)
+    wait_until(lambda: not path.exists(), 60, daemon.tail)
 
 
 def test_the_outbox_is_relayed_over_kills(daemon, tmp_path):

@@ -22,7 +22,7 @@ SCRIPTS = "/srv/harness"
 CREDENTIALS = "/srv/credentials"
 #: In the namespace alone: the clouds' metadata service, and a public-looking address beside it.
 ADDRESSES = ("169.254.169.254/32", "203.0.113.7/32")
-TIME_LIMIT_S = 300
+TIME_LIMIT_S = 600
 TOOLS = ("unshare", "nsenter", "systemctl", "systemd-sysusers", "ip", "pgrep", "make", PYTHON)
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 PROBE = 'mount --make-rprivate / && mount -t cgroup2 none "$1" && mount -t tmpfs none "$1"'
@@ -39,7 +39,7 @@ def probe(folder: Path) -> str:
     """Why namespaces can't be had here; empty if they can."""
     command = ["unshare", "--mount", "--pid", "--fork", "--uts", "--ipc", "--net", "--cgroup"]
     done = subprocess.run(
-        [*command, "sh", "-c", PROBE, "-", str(folder)], capture_output=True, text=True, check=False, timeout=30
+        [*command, "sh", "-c", PROBE, "-", str(folder)], capture_output=True, text=True, check=False, timeout=60
     )
     return done.stderr.strip() if done.returncode else ""
 
@@ -116,7 +116,7 @@ class Machine:
         parsed = [json.loads(line) for line in lines if line.startswith("{")]
         return [line for line in parsed if line.get("event") == event]
 
-    def wait_log(self, event: str, lines: int = 1, timeout_s: float = 30) -> list[dict[str, Any]]:
+    def wait_log(self, event: str, lines: int = 1, timeout_s: float = 60) -> list[dict[str, Any]]:
         """Wait until the journal has that many lines of an event."""
         wait_until(lambda: len(self.log(event)) >= lines, timeout_s, lambda: f"{lines} × {event}", poll_s=0.2)
         return self.log(event)

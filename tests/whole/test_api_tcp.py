@@ -19,13 +19,13 @@ def token(daemon: Daemon, *args: str) -> dict[str, Any]:
     """``ringback token add --json``, with or without a running daemon."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("RINGBACK_")}
     command = [sys.executable, "-m", "ringback", "token", "add", "--json", "--config", str(daemon.config_path), *args]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=True)
     return json.loads(done.stdout)
 
 
 def call(port: int, method: str, path: str, bearer: str | None = None, body: Any = None) -> tuple[int, Any]:
     """One request over TCP."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {bearer}"} if bearer else {})
     try:
         connection.request(method, path, None if body is None else json.dumps(body), headers)
@@ -79,7 +79,7 @@ def test_pings_arrive_and_rotated_secrets_verify(daemon: Daemon, receiver: Recei
     assert daemon.api("POST", f"{path}/rotate-secret", {"grace_s": 0})[0] == 202
     told = daemon.api("POST", f"{path}/test")[1]
     receiver.wait_for("/ok/a", ids=2)
-    wait_until(lambda: receiver.path("/ok/a")["bad"] == 1, 20, lambda: str(receiver.path("/ok/a")))
+    wait_until(lambda: receiver.path("/ok/a")["bad"] == 1, 60, lambda: str(receiver.path("/ok/a")))
 
 
 def test_the_history_of_a_deleted_endpoint_is_found_after_a_restart(daemon: Daemon, receiver: Receiver) -> None:

@@ -55,8 +55,19 @@ def test_what_is_in_flight_or_waits_when_it_is_erased(daemon: Daemon, receiver: 
     assert daemon.api("POST", "/api/v1/db/check")[1]["problems"] == []
 
 
-def test_a_tenants_erasure_goes_on_after_a_kill(daemon: Daemon, receiver: Receiver) -> None:
+def test_a_tenants_erasure_goes_on_after_a_kill(receiver: Receiver) -> None:
     """Killed in the middle, it is taken up at the next start; nothing is sent of what was there; new events are."""
+    for _ in range(10):
+        receiver.reset()
+        with Daemon() as daemon:
+            _erase_and_kill(daemon, receiver)
+            if daemon.sql("SELECT count(*) FROM erasure") == [(1,)]:  # else the machine stalled, and it was through
+                _goes_on(daemon, receiver)
+                return
+    pytest.fail("each time all was erased before the kill")
+
+
+def _erase_and_kill(daemon: Daemon, receiver: Receiver) -> None:
     daemon.start()
     made = daemon.endpoint(receiver.url("/ok/a"), name="crm", tenant="acme")
     assert daemon.api("POST", f"/api/v1/endpoints/{made['id']}/pause")[0] == 202
@@ -68,7 +79,10 @@ def test_a_tenants_erasure_goes_on_after_a_kill(daemon: Daemon, receiver: Receiv
     status, told = daemon.api("POST", "/api/v1/tenants/acme/erase")
     assert (status, told["events"], told["endpoints"]) == (202, MANY + 1, 1)
     daemon.kill()
-    assert daemon.sql("SELECT count(*) FROM erasure") == [(1,)]
+
+
+def _goes_on(daemon: Daemon, receiver: Receiver) -> None:
+    wait_until(lambda: receiver.stats()["connections"] == 1, 60, lambda: "connections of the killed one still open")
     called = receiver.path(f"/status/503/{WORD}")["requests"]
     daemon.start()
     daemon.endpoint(receiver.url("/ok/b"), name="crm", tenant="acme")

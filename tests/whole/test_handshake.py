@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from tests.harness.daemon import Daemon
+from tests.harness.ports import answers, free_port
 from tests.harness.waiting import wait_until
 
 pytestmark = pytest.mark.whole
@@ -31,7 +32,7 @@ def wait_endpoint(daemon: Daemon, endpoint: dict, status: str) -> dict:
     def shown() -> dict:
         return daemon.get(f"/api/v1/endpoints/{endpoint['id']}")
 
-    wait_until(lambda: shown()["status"] == status, 30, lambda: f"{shown()}\n{daemon.tail()}")
+    wait_until(lambda: shown()["status"] == status, 60, lambda: f"{shown()}\n{daemon.tail()}")
     return shown()
 
 
@@ -41,8 +42,7 @@ def program(folder: Path, language: str) -> Iterator[str]:
     text = (ROOT / "docs" / "receivers.md").read_text()
     blocks = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
     (code,) = [block for block in blocks if "Answers every handshake" in block]
-    with Script() as script:
-        port = script.port  # free again when the block ends
+    port = free_port()
     name, command = {"python": ("receiver.py", sys.executable), "js": ("receiver.mjs", "node")}[language]
     (folder / name).write_text(code.replace("9000", str(port)))
     process = subprocess.Popen(
@@ -50,6 +50,7 @@ def program(folder: Path, language: str) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
+        wait_until(lambda: answers(port), 60, lambda: f"{name} doesn't listen")
         yield f"http://127.0.0.1:{port}/hook"
     finally:
         process.kill()
@@ -152,7 +153,7 @@ def test_a_backlog_waits_for_the_proof_and_arrives_in_order(daemon: Daemon) -> N
         script.answer = script.echo
         assert daemon.api("POST", f"/api/v1/endpoints/{made['id']}/challenge")[0] == 202
         wait_endpoint(daemon, made, "active")
-        wait_until(lambda: len(script.delivered) == 100, 30, daemon.tail)
+        wait_until(lambda: len(script.delivered) == 100, 60, daemon.tail)
         assert script.delivered == list(range(100))
     (line,) = daemon.wait_log("handshake.failed")
     assert (line["reason"], line["kind"], line["status"]) == ("wrong_echo", "azure-speech", 200)
@@ -166,7 +167,7 @@ def test_a_kill_in_the_middle_of_a_handshake_is_made_up_for(daemon: Daemon) -> N
 
     def think(handler, token: str) -> None:
         thinking.set()
-        go_on.wait(30)
+        go_on.wait(60)
         with contextlib.suppress(OSError):
             Script.echo(handler, token)
 
@@ -174,7 +175,7 @@ def test_a_kill_in_the_middle_of_a_handshake_is_made_up_for(daemon: Daemon) -> N
         script.answer = think
         made = daemon.endpoint(script.url, handshake="graph")
         daemon.emit(id="e", data={"n": 1})
-        assert thinking.wait(30)
+        assert thinking.wait(60)
         daemon.kill()
         go_on.set()
         script.answer = script.echo

@@ -3,20 +3,20 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from tests.harness.daemon import Daemon
 from tests.harness.receiver_client import ROOT
+from tests.harness.waiting import wait_until
 
 from ringback import AsyncProducer, Producer, Rejected
 
 pytestmark = pytest.mark.whole
 
 KILLS, KILLS_LONG = 4, 40
-#: The daemon lives this long between kills: a few windows go through, and one is cut off.
-LIFE_S = 0.8
+#: Events with an id of their own that each stream gets through between two kills: a few windows, and one is cut off.
+LIFE_EVENTS = 300
 
 #: Streams until the file named stop exists; prints every id that was acknowledged. Every other event has its own id.
 STREAM = """
@@ -38,6 +38,12 @@ print(json.dumps(blocking() if kind == "blocking" else asyncio.run(asynchronous(
 """
 
 
+def stored(daemon: Daemon, kind: str) -> int:
+    """How many events of one stream are in the table, of those that have an id of their own."""
+    ((count,),) = daemon.sql("SELECT count(*) FROM event WHERE id GLOB ?", f"{kind}-*")
+    return count
+
+
 def test_producers_notice_no_kill(daemon: Daemon, tmp_path: Path, long: bool) -> None:
     """Streams over kill -9 and restarts: nothing raised, every event acknowledged and stored, and stored once."""
     stop = tmp_path / "stop"
@@ -53,11 +59,13 @@ def test_producers_notice_no_kill(daemon: Daemon, tmp_path: Path, long: bool) ->
     try:
         for _ in range(KILLS_LONG if long else KILLS):
             daemon.start()
-            time.sleep(LIFE_S)
+            known = {kind: stored(daemon, kind) for kind in running}
+            for kind, before in known.items():
+                wait_until(lambda k=kind, b=before: stored(daemon, k) >= b + LIFE_EVENTS, 120, daemon.tail)
             daemon.kill()
         stop.touch()
         daemon.start()
-        acked = {kind: json.loads(process.communicate(timeout=60)[0]) for kind, process in running.items()}
+        acked = {kind: json.loads(process.communicate(timeout=120)[0]) for kind, process in running.items()}
     finally:
         for process in running.values():
             process.kill()

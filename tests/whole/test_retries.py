@@ -86,7 +86,7 @@ def test_gone_disables_the_endpoint_and_holds_the_rest(daemon: Daemon, receiver:
     path = f"/api/v1/endpoints/{endpoint['id']}"
     daemon.emit(id="first")
     daemon.wait_status("first", "dead")
-    wait_until(lambda: daemon.get(path)["status"] == "disabled", 10, lambda: str(daemon.get(path)))
+    wait_until(lambda: daemon.get(path)["status"] == "disabled", 60, lambda: str(daemon.get(path)))
     assert daemon.get(path)["status_reason"]
     assert daemon.emit(id="second")["deliveries"] == 1
     daemon.wait_status("second", "held")
@@ -112,7 +112,7 @@ def test_a_pause_holds_over_a_restart_and_resume_drains(daemon: Daemon, receiver
     assert receiver.path("/ok/a")["requests"] == 0
     daemon.api("POST", path + "/resume")
     receiver.wait_for("/ok/a", ids=300)
-    wait_until(lambda: len(daemon.deliveries(status="succeeded")) == 300, 10, daemon.tail)
+    wait_until(lambda: len(daemon.deliveries(status="succeeded")) == 300, 60, daemon.tail)
     assert len(daemon.delivery_of("e0")["attempts"]) == 1
     assert receiver.path("/ok/a")["doubles"] == 0
 
@@ -127,7 +127,7 @@ def test_deliver_after_is_honoured_over_a_restart(daemon: Daemon, receiver: Rece
     daemon.wait_status("now", "succeeded")
     daemon.restart()
     receiver.wait_for("/ok/a", ids=2)
-    assert receiver.path("/ok/a")["requests"] == 2
+    assert set(receiver.seen("/ok/a")) == {"now", "later"}
     assert receiver.seen("/ok/a")["later"].first_ns >= due.timestamp() * 1e9 - 2e6
 
 
@@ -138,17 +138,23 @@ def test_what_expires_is_not_delivered(daemon: Daemon, receiver: Receiver) -> No
     held = daemon.endpoint(receiver.url("/ok/held"), tenant="held")
     daemon.endpoint(receiver.url("/ok/fine"), tenant="fine")
     daemon.api("POST", f"/api/v1/endpoints/{held['id']}/pause")
-    for tenant in ("failing", "held", "fine"):
-        daemon.emit(id=tenant, tenant=tenant, expires_at=in_s(1.5))
+    daemon.emit(id="fine", tenant="fine", expires_at=in_s(600))
     daemon.wait_status("fine", "succeeded", tenant="fine")
-    assert daemon.delivery_of("held", tenant="held")["status"] == "held"
-    daemon.wait_status("failing", "expired", tenant="failing")
-    daemon.wait_status("held", "expired", tenant="held")
+    for life_s in (1.5, 10, 50):  # longer where the machine stalled while the event lived
+        key = f"for-{life_s * 1000:.0f}-ms"
+        for tenant in ("failing", "held"):
+            daemon.emit(id=key, tenant=tenant, expires_at=in_s(life_s))
+        before = daemon.delivery_of(key, tenant="held")["status"]
+        attempts = daemon.wait_status(key, "expired", tenant="failing", endpoint=failing["id"])["attempts"]
+        daemon.wait_status(key, "expired", tenant="held")
+        if before == "held" and attempts:
+            break
+    assert before == "held"
+    assert attempts
     daemon.api("POST", f"/api/v1/endpoints/{held['id']}/resume")
     daemon.emit(id="after", tenant="held")
     receiver.wait_for("/ok/held", ids=1)
     assert set(receiver.seen("/ok/held")) == {"after"}
-    assert daemon.delivery_of("failing", tenant="failing", endpoint=failing["id"])["attempts"]
 
 
 def test_deleting_an_endpoint_cancels_what_it_is_owed(daemon: Daemon, receiver: Receiver) -> None:
@@ -190,11 +196,15 @@ def test_a_denied_address_is_dead_at_once_and_never_called(daemon: Daemon, recei
 def test_what_is_cancelled_is_not_sent_although_it_waits_in_memory(daemon: Daemon, receiver: Receiver) -> None:
     """A 202 to a cancel means no request is made for it, also when its turn was about to come."""
     daemon.start()
-    daemon.endpoint(receiver.url("/slow/300/a"), concurrency=1)
+    daemon.endpoint(receiver.url("/hang/a"), concurrency=1)
     for event in ("first", "second", "third"):
         daemon.emit(id=event)
+    receiver.wait_for("/hang/a", open_=1)
     delivery = daemon.get("/api/v1/deliveries?event=second")["data"][0]
     assert daemon.api("POST", f"/api/v1/deliveries/{delivery['id']}/cancel")[0] == 202
+    receiver.release()
+    receiver.wait_for("/hang/a", ids=2)
+    receiver.release()
     daemon.wait_status("third", "succeeded")
-    assert "second" not in receiver.seen("/slow/300/a")
+    assert set(receiver.seen("/hang/a")) == {"first", "third"}
     assert daemon.get(f"/api/v1/deliveries/{delivery['id']}")["status"] == "cancelled"
