@@ -122,6 +122,26 @@ def test_the_number_of_files_is_bounded(main):
     assert "at most 1000" in problems(main)["endpoints.d"]
 
 
+def test_a_secret_that_cannot_be_looked_for_is_a_problem(main, tmp_path):
+    """A name that the system refuses, also among credentials: told like the rest, and no reload ends the daemon."""
+    name = "a" * 300
+    main.write_text(f'[[endpoint]]\nsecret_file = "{name}"\n')
+    expected = {"endpoint.0.secret_file": "can't be read: File name too long"}
+    assert problems(main) == expected
+    assert problems(main, {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == expected
+
+
+def test_a_misspelt_field_is_guessed(main):
+    """A declaration's unknown field names the one that was perhaps meant, beside every other problem."""
+    main.write_text('[[endpoint]]\nname = "crm"\nurl = "https://example.com/"\ndialcet = "prosa"\nevents = 3\n')
+    with pytest.raises(ConfigError) as caught:
+        judge_all(load_all(str(main), HOME, 1000))
+    assert caught.value.problems == [
+        ("endpoint.0.dialcet", "unknown field; did you mean dialect?"),
+        ("endpoint.0.events", "must be a list"),
+    ]
+
+
 def test_a_pipe_holds_no_start_or_reload_up(main):
     """Where a secret or a file of endpoints is one: named at once, beside the rest."""
     os.mkfifo(main.parent / "crm.key")

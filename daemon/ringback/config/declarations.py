@@ -82,13 +82,24 @@ def _files(folder: Path, problems: list[Problem]) -> list[Path]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(_bytes(path, MAX_FILE_BYTES).decode())
-    except ValueError as problem:  # not TOML, or not UTF-8
+    except (ValueError, RecursionError) as problem:  # not TOML, not UTF-8, or brackets without end
         raise _Unusable(f"is not TOML: {problem}") from None
 
 
 def without_waiting(path: str, flags: int) -> int:
     """An ``opener``: a pipe that nobody writes to must not hold a start or a reload up."""
     return os.open(path, flags | os.O_NONBLOCK)
+
+
+def there(path: Path) -> bool:
+    """Whether something lies there; also if that can't be found out: then reading it tells why."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _bytes(path: Path, at_most: int) -> bytes:
@@ -129,8 +140,8 @@ def _secret(named: object, folder: Path, env: Mapping[str, str], *, given: bool)
     if not isinstance(named, str) or not named or "\0" in named:
         raise _Unusable("must be a path in quotes")
     credential = Path(env.get(CREDENTIALS, "/nonexistent"), named)
-    path = credential if credential.exists() else folder / named
-    if CREDENTIALS not in env and not path.exists():
+    path = credential if there(credential) else folder / named
+    if CREDENTIALS not in env and not there(path):
         raise _Unusable(
             f"{path} is not there; a credential is seen by the unit alone: to check one, set ${CREDENTIALS}"
         )

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ringback.config.declarations import CREDENTIALS, without_waiting
+from ringback.config.declarations import CREDENTIALS, there, without_waiting
 
 KEY_BYTES = 32
 #: A file with more can't be a key.
@@ -70,7 +70,7 @@ def read_master_keys(key_file: str, old_key_file: str, env: Mapping[str, str]) -
 
 
 def _path(named: str, credential: Path | None) -> Path | None:
-    given = credential is not None and credential.exists()
+    given = credential is not None and there(credential)
     if named and given:
         raise _Unusable(f"excludes the credential {credential.name if credential else ''}: give the key in one way")
     if named:

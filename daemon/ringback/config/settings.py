@@ -30,7 +30,7 @@ MAX_DATABASE_BYTES = 64 * 1024**4
 
 def _absolute(path: str) -> str:
     if not path.startswith("/"):
-        raise ValueError("must be an absolute path: another working directory must not mean another database")
+        raise ValueError("must be an absolute path: it must not depend on the working directory")
     if "\0" in path or len(os.fsencode(path)) > MAX_PATH_BYTES:
         raise ValueError(f"must be a path of at most {MAX_PATH_BYTES} bytes without NUL")
     return path
@@ -92,7 +92,7 @@ def _divert_url(url: str) -> str:
 
 
 def _public_url(url: str) -> str:
-    if len(_divert_url(url)) > MAX_PUBLIC_URL or "?" in url:
+    if len(url) > MAX_PUBLIC_URL or "?" in _divert_url(url):
         raise ValueError(f"must have no query and at most {MAX_PUBLIC_URL} characters")
     return url.rstrip("/")
 

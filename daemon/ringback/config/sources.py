@@ -6,23 +6,26 @@ Must not know: who uses a setting, or how.
 """
 
 import contextlib
-import difflib
+import grp
+import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from ringback.config.declarations import Declaration, read_declarations
+from ringback.config.declarations import Declaration, read_declarations, there
 from ringback.config.master_key import MasterKeys, read_master_keys
 from ringback.config.settings import Delivery, Egress, EndpointDefaults, Ingest, Settings
-from ringback.config.words import TOML, words
+from ringback.config.words import TOML, meant, words
 
 ETC_FILE = "/etc/ringback/ringback.toml"
 STATE, SPOOL = "/var/lib/ringback", "/var/spool/ringback"
 MAX_FILE_BYTES = 1_048_576
+MAX_GID = 2**32 - 2
 MAX_SHOWN = 60  # of a wrong value, in a problem's text
 ENV_PREFIX = "RINGBACK_"
 SECRET_KEYS = frozenset({"egress.proxy"})  # whatever stands there may hold a password
@@ -55,7 +58,9 @@ def _cross_checks(merged: Toml) -> list[Problem]:
     problems = []
     if _at(merged, "ingest.socket.path") == _at(merged, "api.socket"):
         problems.append(("api.socket", "must not be the same path as ingest.socket.path"))
-    if _at(merged, "ingest.spool.path") == _at(merged, "daemon.state_dir") is not None:
+    folders = [_at(merged, key) or "" for key in ("ingest.spool.path", "daemon.state_dir")]
+    spool, state = (os.path.normpath(folder) if isinstance(folder, str) and folder else "" for folder in folders)
+    if spool == state != "":
         problems.append(("ingest.spool.path", "must not be the state directory: producers write there"))
     event = _at(merged, "ingest.max_event_bytes") or Ingest.model_fields["max_event_bytes"].default
     budget = (
@@ -71,7 +76,7 @@ def _cross_checks(merged: Toml) -> list[Problem]:
 def find_file(path: str | None, env: Mapping[str, str]) -> str | None:
     """The file to read: ``path``, else ``$RINGBACK_CONFIG``, else the one in /etc if it is there, else None."""
     named = path or env.get("RINGBACK_CONFIG")
-    return named or (ETC_FILE if Path(ETC_FILE).exists() else None)
+    return named or (ETC_FILE if there(Path(ETC_FILE)) else None)
 
 
 def _read(file: str) -> tuple[Toml, list[Problem]]:
@@ -83,7 +88,7 @@ def _read(file: str) -> tuple[Toml, list[Problem]]:
         return tomllib.loads(raw.decode()), []
     except OSError as problem:
         return {}, [(file, f"can't be read: {problem.strerror}")]
-    except ValueError as problem:  # not TOML, or not UTF-8
+    except (ValueError, RecursionError) as problem:  # not TOML, not UTF-8, or brackets without end
         return {}, [(file, f"is not TOML: {problem}")]
 
 
@@ -91,36 +96,65 @@ def _field_type(dotted: list[str]) -> object:
     """The annotation of a key, None if there is no such key."""
     model: object = Settings
     for key in dotted:
-        fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else {}
-        model = fields[key].annotation if key in fields else None
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            model = model.model_fields[key].annotation if key in model.model_fields else None
+        else:
+            model = get_args(model)[-1] if get_args(model)[:1] else None  # of a table whose keys are anybody's
     return model
+
+
+def _leaves(model: type[BaseModel], dotted: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every key that holds a value."""
+    for key, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _leaves(field.annotation, (*dotted, key))
+        else:
+            yield (*dotted, key)
+
+
+#: {a key's parts with single underscores between: its parts}, to know a variable that was meant to set one.
+_BY_UNDERSCORES = {"_".join(dotted): dotted for dotted in _leaves(Settings)}
 
 
 def _env_value(text: str, dotted: list[str]) -> object:
     """Read a variable as a TOML value; where a key takes text, a bare word stays text (mode 0660, group 1000)."""
     try:
         value = tomllib.loads(f"value = {text}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     if value.keys() != {"value"} or (_field_type(dotted) is str and not isinstance(value["value"], str)):
         return text
     return value["value"]
 
 
-def _overlay(merged: Toml, env: Mapping[str, str]) -> dict[str, str]:
-    """Lay the environment's keys over ``merged``; returns {dotted key: variable} for the problems' texts."""
-    sources = {}
-    for variable in sorted(env):
-        if not variable.startswith(ENV_PREFIX) or "__" not in variable:
-            continue
+def _overlay(merged: Toml, env: Mapping[str, str]) -> tuple[dict[str, str], list[Problem]]:
+    """Lay the environment's keys over ``merged``; returns {dotted key: variable}, and what can't be laid there.
+
+    A variable without "__" is somebody else's, unless it spells a key but for its underscores.
+    """
+    sources: dict[str, str] = {}
+    problems = []
+    for variable in sorted(name for name in env if name.startswith(ENV_PREFIX)):
         dotted = variable.removeprefix(ENV_PREFIX).lower().split("__")
-        table: object = merged
-        for key in dotted[:-1]:
-            table = table.setdefault(key, {}) if isinstance(table, dict) else None
-        if isinstance(table, dict):  # else the file holds a value where a table belongs: told as that key's problem
-            table[dotted[-1]] = _env_value(env[variable], dotted)
+        key = _BY_UNDERSCORES.get(re.sub("_+", "_", "_".join(dotted)))
+        if key is not None and [*key] != dotted:
+            right = ENV_PREFIX + "__".join(key).upper()
+            problems.append((".".join(key), f"is set by ${right}, not by ${variable}: tables end in two underscores"))
+        elif dotted[0] == "endpoint" and len(dotted) > 1:
+            problems.append(("endpoint", f"endpoints are declared in files, not by ${variable}"))
+        elif len(dotted) > 1 and _put(merged, dotted, _env_value(env[variable], dotted)):
             sources[".".join(dotted)] = variable
-    return sources
+    return sources, problems
+
+
+def _put(merged: Toml, dotted: list[str], value: object) -> bool:
+    """Set a key; False if there is a value where a table belongs, which is told as that key's problem."""
+    table: object = merged
+    for key in dotted[:-1]:
+        table = table.setdefault(key, {}) if isinstance(table, dict) else None
+    if isinstance(table, dict):
+        table[dotted[-1]] = value
+    return isinstance(table, dict)
 
 
 def _first(env: Mapping[str, str], name: str) -> str:
@@ -145,17 +179,17 @@ def _default_paths(merged: Toml, env: Mapping[str, str], euid: int) -> None:
     if not system and (base := _xdg(env, "XDG_RUNTIME_DIR", "")):
         run = f"{base}/ringback"
     moved = _at(merged, "daemon.state_dir")
-    state = _put(merged, "daemon.state_dir", _first(env, "STATE_DIRECTORY") or state)
+    state = _default(merged, "daemon.state_dir", _first(env, "STATE_DIRECTORY") or state)
     # two daemons with state directories of their own must not meet in one spool that neither has named
     spool = SPOOL if system and moved in (None, STATE) else state and f"/{state.lstrip('/')}/spool"
-    _put(merged, "ingest.spool.path", spool)
+    _default(merged, "ingest.spool.path", spool)
     # a relative state_dir is told as its own problem: no need for two more about the sockets below it
     run = _first(env, "RUNTIME_DIRECTORY") or run or (state and f"/{state.lstrip('/')}/run")
-    _put(merged, "ingest.socket.path", run and f"{run}/events.sock")
-    _put(merged, "api.socket", run and f"{run}/control.sock")
+    _default(merged, "ingest.socket.path", run and f"{run}/events.sock")
+    _default(merged, "api.socket", run and f"{run}/control.sock")
 
 
-def _put(merged: Toml, dotted: str, default: str) -> str:
+def _default(merged: Toml, dotted: str, default: str) -> str:
     """Set a missing key if there is a default; returns what is in force ("" if nothing usable)."""
     *tables, last = dotted.split(".")
     table: object = merged
@@ -171,19 +205,16 @@ _MISSING = "is missing, and neither HOME nor a systemd or XDG folder says where 
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    model = _field_type([str(key) for key in location[:-1]]) if len(location) > 1 else Settings
+    if len(location) == 1:
+        return [*Settings.model_fields, "endpoint"]
+    model = _field_type([str(key) for key in location[:-1]])
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
-
-
-def _unknown(error: ErrorDetails) -> str:
-    close = difflib.get_close_matches(str(error["loc"][-1]), _known_keys(error["loc"]), n=1)
-    return f"unknown key; did you mean {close[0]}?" if close else "unknown key"
 
 
 def _problem(error: ErrorDetails, sources: Mapping[str, str]) -> Problem:
     key = ".".join(str(part) for part in error["loc"] if part != "[key]")
     if error["type"] == "extra_forbidden":
-        message = _unknown(error)
+        message = f"unknown key{meant(str(error['loc'][-1]), _known_keys(error['loc']))}"
     elif error["type"] == "missing":
         message = _MISSING
     else:
@@ -192,7 +223,9 @@ def _problem(error: ErrorDetails, sources: Mapping[str, str]) -> Problem:
         shown = repr(error["input"])
         if said and error["type"] != "model_type" and key not in SECRET_KEYS:
             message += f", not {shown if len(shown) <= MAX_SHOWN else shown[:MAX_SHOWN] + '…'}"
-    return key, message + (f" (set by ${sources[key]})" if key in sources else "")
+    inside = error["type"] == "extra_forbidden"  # an unknown table is there for the keys that were set in it
+    by = next((name for at, name in sources.items() if at == key or (inside and at.startswith(f"{key}."))), None)
+    return key, message + (f" (set by ${by})" if by else "")
 
 
 class Loaded(NamedTuple):
@@ -231,7 +264,7 @@ def load_all(path: str | None, env: Mapping[str, str], euid: int) -> Loaded:
     settings, problems, merged = _load(file, env, euid)
     declarations, more = read_declarations(file, merged, env)
     masters, unread = read_master_keys(*_key_files(merged), env)
-    problems += more + unread
+    problems += more + unread + _groups(merged)
     if problems or settings is None:
         lost = any(key == file for key, _ in problems)
         raise ConfigError(sorted(problems), Loaded(settings or _for_judging(merged, unread=lost), declarations))
@@ -252,6 +285,26 @@ def _for_judging(merged: Toml, *, unread: bool) -> Settings:
     return Settings.model_construct(egress=egress, endpoint_defaults=defaults)
 
 
+def _groups(merged: Toml) -> list[Problem]:
+    """Groups for the sockets that this machine doesn't have."""
+    problems = []
+    for dotted in ("ingest.socket.group", "api.group"):
+        group = _at(merged, dotted)
+        if isinstance(group, str) and group and not _is_group(group):
+            problems.append((dotted, f"there is no group {group[:MAX_SHOWN]!r} here"))
+    return problems
+
+
+def _is_group(group: str) -> bool:
+    if group.isascii() and group.isdecimal():
+        return len(group) <= len(str(MAX_GID)) and int(group) <= MAX_GID
+    try:
+        grp.getgrnam(group)
+    except (KeyError, ValueError):  # unknown, or a NUL
+        return False
+    return True
+
+
 def _key_files(merged: Toml) -> tuple[str, str]:
     """The files of the master keys; none if what stands there is a problem of its own."""
     key, old = (_at(merged, f"encryption.{name}") or "" for name in ("key_file", "old_key_file"))
@@ -264,9 +317,9 @@ def _load(file: str | None, env: Mapping[str, str], euid: int) -> tuple[Settings
     """The settings if there is no problem, every problem, and the tables they come from."""
     merged, problems = _read(file) if file else ({}, [])
     unread = bool(problems) and not merged  # then the keys' own problems would only be noise
-    sources = _overlay(merged, env)
+    sources, misnamed = _overlay(merged, env)
     _default_paths(merged, env, euid)
-    problems += _cross_checks(merged)
+    problems += misnamed + _cross_checks(merged)
     try:
         return Settings.model_validate({k: v for k, v in merged.items() if k != "endpoint"}), problems, merged
     except ValidationError as failed:

@@ -5,7 +5,8 @@ Rules: a number's words have both ends of its range, whatever was wrong with it;
 Must not know: where a value comes from, what it is for.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
@@ -54,6 +55,12 @@ def words(error: ErrorDetails, model: type[BaseModel], forms: Forms) -> str | No
         return _number(_field(model, error["loc"]))
     said = _OTHERS.get(error["type"])
     return said(error.get("ctx", {}), forms) if said else None
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: which one was perhaps meant; empty if none is like it."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _number(field: FieldInfo | None) -> str:

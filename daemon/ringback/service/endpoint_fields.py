@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from ringback import dialects
-from ringback.config.words import JSON, words
+from ringback.config.words import JSON, meant, words
 from ringback.core import egress, headers, matching, retry
 from ringback.core.endpoint_state import UNASKED_HANDSHAKES
 from ringback.core.handshake_kinds import KINDS
@@ -210,7 +210,10 @@ def _shape(body: object) -> EndpointFields | list[Problem]:
 
 
 def _said(error: ErrorDetails) -> str:
-    return "unknown field" if error["type"] == "extra_forbidden" else words(error, EndpointFields, JSON) or error["msg"]
+    if error["type"] != "extra_forbidden":
+        return words(error, EndpointFields, JSON) or error["msg"]
+    *above, name = map(str, error["loc"])
+    return "unknown field" + ("" if above else meant(name, EndpointFields.model_fields))
 
 
 def _unknown_dialect(name: str) -> Problem:
