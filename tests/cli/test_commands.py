@@ -3,10 +3,8 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -220,56 +218,6 @@ def test_emit_at_a_rate(cli) -> None:
     """A rate slows it down, and nothing is lost over it."""
     done = cli("emit", "--ndjson", "-", "--rate", "200", stdin=b'{"type":"a","data":{}}\n' * 40)
     assert (done.exit_code, done.stdout) == (0, "accepted 40\n")
-
-
-def hangup(path: str, answers: bytes, after: int) -> threading.Thread:
-    """A daemon that reads ``after`` bytes, answers, and hangs up."""
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path)
-    listener.listen()
-
-    def serve() -> None:
-        with listener, listener.accept()[0] as sock:
-            if after:
-                sock.recv(after)
-            sock.sendall(answers)
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    return thread
-
-
-@pytest.mark.parametrize(
-    ("answers", "after", "words"),
-    [
-        (b"", 10, "no answer"),
-        (b'{"ok":true,"id":"1","deliveries":0}\n', 10, "no answer"),
-        (b'{"ok":false,"error":{"code":"overloaded","message":"too many"}}\n', 0, "overloaded"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", 10, "broke off"),
-    ],
-)
-def test_a_daemon_that_hangs_up_on_a_file_is_a_failure(tmp_path: Path, answers: bytes, after: int, words: str) -> None:
-    """Lines without an answer are counted and told; nobody waits for ever."""
-    path = str(tmp_path / "events.sock")
-    thread = hangup(path, answers, after)
-    done = CliRunner().invoke(
-        main, ["emit", "--ndjson", "-", "--socket", path], input=b'{"type":"a","data":{}}\n' * 5000
-    )
-    thread.join()
-    assert done.exit_code == 1
-    assert words in done.stderr
-    assert "unanswered" in done.stdout or after == 0  # then nothing may have been sent at all
-    assert "rejected" not in done.stdout
-
-
-def test_a_daemon_that_hangs_up_on_one_event_is_a_failure(tmp_path: Path) -> None:
-    """Without an answer it may or may not be stored: the sentence says what to do."""
-    path = str(tmp_path / "events.sock")
-    thread = hangup(path, b"", 10)
-    done = CliRunner().invoke(main, ["emit", "a", "--socket", path])
-    thread.join()
-    assert done.exit_code == 1
-    assert "same --id" in done.stderr
 
 
 def test_deliveries(cli, parts: Parts) -> None:

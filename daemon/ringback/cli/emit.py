@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import uuid_utils
 
 from ringback.cli.client import CommandError, Refused, connect
 from ringback.cli.context import Command, find_socket, json_option, print_json, where
@@ -63,9 +64,10 @@ def emit(  # noqa: PLR0917 - click hands each option by name
         return
     if rate is not None:
         raise click.UsageError("--rate goes with --ndjson")
+    event_id = event_id if event_id is not None else str(uuid_utils.uuid7())  # so that it can be sent again
     members = {"type": event_type, "id": event_id, "tenant": tenant, "callback": _read_callback(callback)}
     line = make_line(members, _read_data(data))
-    told = _send(path, line)
+    told = _send(path, line, event_id)
     if as_json:
         print_json(told)
     elif told["ok"]:
@@ -74,8 +76,10 @@ def emit(  # noqa: PLR0917 - click hands each option by name
         click.echo(f"{told['id']} accepted, {count} {'delivery' if count == 1 else 'deliveries'}{again}")
     if not told["ok"]:
         error = told["error"]
-        kind = CommandError if error["code"] == "unknown_outcome" else Refused
-        raise kind(f"{error['code']}: {error['message']}")
+        words = f"{error['code']}: {error['message']}"
+        if error["code"] == "unknown_outcome":
+            raise CommandError(f"{words}; send it again with --id {event_id}")
+        raise Refused(words)
 
 
 def make_line(members: dict[str, Any], data: bytes) -> bytes:
@@ -115,7 +119,7 @@ def _read_callback(text: str | None) -> Any:
     return callback
 
 
-def _send(path: str, line: bytes) -> Any:
+def _send(path: str, line: bytes, event_id: str) -> Any:
     with connect(path) as sock:
         try:
             sock.sendall(line)
@@ -125,7 +129,9 @@ def _send(path: str, line: bytes) -> Any:
             answer = b""
             click.echo(f"ringback: the connection broke: {failed.strerror or failed}", err=True)
     if not answer.endswith(b"\n"):
-        raise CommandError("no answer came: the daemon may or may not have the event; send it again with the same --id")
+        raise CommandError(
+            f"no answer came: the daemon may or may not have the event; send it again with --id {event_id}"
+        )
     try:
         return json.loads(answer)
     except ValueError:

@@ -1,7 +1,8 @@
 """The producer for asyncio.
 
 Rules: one connection for all callers; whatever they have to say meanwhile goes out together, at most ``window`` events
-at once; a lost connection is made anew while anybody waits. Belongs to one event loop and its thread.
+at once, and as many that nobody waits for any more; a lost connection is made anew while anybody waits. Belongs to one
+event loop and its thread.
 """
 
 import asyncio
@@ -60,7 +61,7 @@ class AsyncProducer:
             self._transport.abort()
         for sent in self._talk.forget():
             if sent.waiter is not None and not sent.waiter.done():
-                sent.waiter.set_exception(Unavailable("the producer was closed", [sent.event]))
+                sent.waiter.set_exception(Unavailable("the producer was closed", [sent.event], [None]))
 
     async def send(
         self,
@@ -113,9 +114,11 @@ class AsyncProducer:
 
     async def _ask(self, sent: Sent) -> Outcome:
         try:
+            if self._closed:
+                raise RuntimeError("the producer is closed")
             async with asyncio.timeout(self._timeout_s), self._room:
                 if self._closed:
-                    raise RuntimeError("the producer is closed")
+                    raise Unavailable("the producer was closed", [sent.event], [None])
                 sent.waiter = asyncio.get_running_loop().create_future()
                 self._talk.unsent.append(sent)
                 self._plan()
@@ -128,6 +131,8 @@ class AsyncProducer:
         finally:
             if sent.outcome is None:
                 self._talk.abandon(sent)
+                if len(self._talk.asked) > 2 * self._window and self._transport is not None:
+                    self._transport.abort()  # a daemon that answers nobody: what gathers there must have an end
 
     def _plan(self) -> None:
         """Write soon what has gathered by then, or connect first."""
@@ -145,7 +150,7 @@ class AsyncProducer:
 
     async def _connect(self) -> None:
         try:
-            while self._talk.open:
+            while self._talk.open and self._transport is None:  # one may be lost again before this is told of it
                 if self._tries:
                     await asyncio.sleep(wait_s(self._tries, random.random()))  # noqa: S311 - jitter
                 self._tries += 1
@@ -153,8 +158,6 @@ class AsyncProducer:
                     await asyncio.get_running_loop().create_unix_connection(lambda: _Connection(self), self._path)
                 except OSError as error:
                     self._last = error.strerror or str(error)
-                else:
-                    return
         finally:
             self._connecting = None
 

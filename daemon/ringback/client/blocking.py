@@ -11,6 +11,7 @@ import select
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from types import TracebackType
@@ -26,6 +27,9 @@ WINDOW = 256
 #: Lines given to the kernel in one go.
 WRITE_BYTES = 65_536
 READ_BYTES = 65_536
+
+#: This process's producers, for a fork.
+_producers: "weakref.WeakSet[Producer]" = weakref.WeakSet()
 
 
 class Producer:
@@ -43,8 +47,8 @@ class Producer:
         self._window = window
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
-        self._pid = os.getpid()
         self._closed = False
+        _producers.add(self)
 
     def __enter__(self) -> Self:
         return self
@@ -55,7 +59,7 @@ class Producer:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; nothing is in flight between calls. Safe to call twice."""
+        """Close the connection, once the calls of other threads are through. Safe to call twice."""
         with self._lock:
             self._closed = True
             self._disconnect()
@@ -108,16 +112,19 @@ class Producer:
     def _exchange(self, batch: list[Sent]) -> list[Outcome]:
         deadline = time.monotonic() + self._timeout_s
         if not self._lock.acquire(timeout=self._timeout_s):
-            raise Unavailable("other threads kept the producer busy", [sent.event for sent in batch])
+            events = [sent.event for sent in batch]
+            raise Unavailable("other threads kept the producer busy", events, [None] * len(batch))
         try:
             if self._closed:
                 raise RuntimeError("the producer is closed")
-            if os.getpid() != self._pid:
-                self._disconnect()
-                self._pid = os.getpid()
             return _Exchange(self, batch, deadline).run()
         finally:
             self._lock.release()
+
+    def _forked(self) -> None:
+        """In a child: the lock may be held by a thread that isn't there, and the connection is the parent's."""
+        self._lock = threading.Lock()
+        self._disconnect()
 
     def _disconnect(self) -> None:
         if self._socket is not None:
@@ -226,3 +233,11 @@ class _Exchange:
             [sent.outcome for sent in self._batch],
             code,
         )
+
+
+def _forked() -> None:
+    for producer in list(_producers):
+        producer._forked()  # noqa: SLF001 - its own module
+
+
+os.register_at_fork(after_in_child=_forked)

@@ -75,11 +75,14 @@ def prepare(event: Mapping[str, Any]) -> Sent:
     """An event with an id, as its line. Members that are None are left out; times may be aware datetimes.
 
     Raises:
-        TypeError, ValueError: it isn't JSON, e.g. NaN or a datetime without a zone.
+        TypeError, ValueError: it isn't JSON, e.g. NaN, a datetime without a zone, or without an end.
     """
     members = {name: _time(value) if name in _TIMES else value for name, value in event.items() if value is not None}
     members.setdefault("id", new_id())
-    text = json.dumps(members, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    try:
+        text = json.dumps(members, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except RecursionError:
+        raise ValueError("the event nests too deep") from None
     return Sent(members, text.encode() + b"\n")
 
 
