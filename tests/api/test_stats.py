@@ -40,10 +40,14 @@ def test_an_endpoint_nobody_called_has_empty_statistics(parts: Parts) -> None:
 
 
 @pytest.mark.parametrize("folded", [False, True])
-def test_attempts_are_counted_whether_folded_or_not(parts: Parts, folded: bool) -> None:
+def test_attempts_are_counted_whether_folded_or_not(
+    parts: Parts, folded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By outcome and by hour; interrupted ones don't count; other endpoints' are not among them."""
     made, other = parts.endpoint(), parts.endpoint()
     lane = parts.endpoints.get(made["id"]).lane
+    now_ms = parts.deps.clock.now_ms()
+    monkeypatch.setattr(parts.deps.clock, "now_ms", lambda: now_ms)  # so that no hour begins in the middle
     for ms in (10, 20, 30):
         note(parts, lane, "delivered", ms)
     note(parts, lane, "timeout", 30_000, hours_ago=1)
