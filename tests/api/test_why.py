@@ -138,3 +138,4 @@ def test_another_tenants_things_are_not_there(parts: Parts) -> None:
         assert parts.tcp("GET", f"/api/v1/why/{text}", token=beta)[0] == 404
         assert parts.tcp("GET", f"/api/v1/why/{text}", token=acme)[0] == 200
     assert parts.tcp("GET", "/api/v1/why/e1?tenant=acme", token=beta)[0] == 403
+    assert parts.tcp("GET", f"/api/v1/why/{endpoint['id']}?tenant=beta", token=acme)[0] == 403

@@ -42,6 +42,7 @@ async def why(request: web.Request) -> web.Response:
     """Whatever has this id."""
     given = query(request, FILTERS)
     deps, text, access = deps_of(request), request.match_info["id"], access_of(request)
+    tenant = narrowed(request, given.get("tenant", access.tenant)) or DEFAULT_TENANT
     endpoint = deps.endpoints.get(text)
     if endpoint is not None and access.allows(endpoint.tenant):
         return answer(await _of_endpoint(deps, endpoint))
@@ -49,7 +50,6 @@ async def why(request: web.Request) -> web.Response:
     found = await deps.reads.get_delivery(parts[1], parts[2]) if parts else None
     if found and parts and found.row.accepted_at_ms == parts[0] and access.allows(found.row.tenant):
         return answer(await _of_delivery(deps, found.row, found.attempts))
-    tenant = narrowed(request, given.get("tenant", access.tenant)) or DEFAULT_TENANT
     event = await deps.reads.get_event(tenant, text)
     if event is None:
         return problem("not_found", f"there is no endpoint, delivery or event of tenant {tenant} with the id {text}")
