@@ -66,7 +66,7 @@ def test_add_warns_on_stderr(cli) -> None:
         (("endpoint", "list", "--limit", "0"), 2, "limit"),
         (("delivery", "show", "x/../y"), 4, "no delivery"),
         (("delivery", "retry", "x"), 4, "no delivery"),
-        (("delivery", "list", "--since", "yesterday"), 5, "RFC 3339"),
+        (("delivery", "list", "--since", "yesterday"), 5, "ringback: since: must be a time as in RFC 3339"),
         (("event", "show", "nothing"), 4, "nothing"),
         (("nonsense",), 2, "nonsense"),
         (("emit",), 2, "TYPE"),

@@ -168,7 +168,12 @@ def _words(told: object, status: int) -> str:
     if not isinstance(told, dict):
         return f"the daemon answered {status}"
     errors = [
-        f"{place}: {error['msg']}" if (place := ".".join(map(str, error["loc"]))) else str(error["msg"])
+        f"{place}: {error['msg']}" if (place := _place(error["loc"])) else str(error["msg"])
         for error in told.get("errors", [])
     ]
     return "; ".join(errors) or str(told.get("detail") or told.get("title") or status)
+
+
+def _place(loc: list[str | int]) -> str:
+    """Where it is wrong, as who typed a command knows it: an option became a parameter without his doing."""
+    return ".".join(map(str, loc[1:] if loc[:1] == ["query"] else loc))
