@@ -11,6 +11,7 @@ from tests.store.kit import MASTERS, NOW_MS, Store, accept, check_invariants, op
 from ringback.core.model import Endpoint
 from ringback.service.sealing import make_good
 from ringback.store import endpoints, erase, erasure_reads, restore
+from ringback.store.alone import run_alone
 from ringback.store.backup import copy_alone
 from ringback.store.database import DATABASE_NAME
 from ringback.store.errors import KeyringLost, StateCorrupt, StoreError
@@ -242,8 +243,38 @@ async def test_an_older_copy_of_the_keyring_is_refused_by_the_tenants_it_lacks(t
         (tmp_path / "keys").write_bytes((state / KEYRING_NAME).read_bytes())
         await store.run(accept("e1", tenant="beta"))
     copy_alone(state, tmp_path / "backup", NOW_MS)
-    with pytest.raises(KeyringLost, match=r"lacks the keys of 1 tenants \(beta\)"):
+    with pytest.raises(KeyringLost, match=r"keys lacks keys of tenant beta: .*--incomplete-keys"):
         restore.restore(tmp_path / "backup", tmp_path / "new", LATER_MS, tmp_path / "keys")
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["a keyring in its place", "a copy"])
+async def test_with_an_older_copy_of_the_keyring_all_else_can_be_saved(tmp_path: Path, beside: bool) -> None:
+    """Asked for by name it is restored; once what nobody can read is erased, it starts, and the rest is whole."""
+    state, new = tmp_path / "state", tmp_path / "new"
+    async with opened(state, masters=MASTERS) as store:
+        await store.run(accept("e1", tenant="acme"))
+        (tmp_path / "keys").write_bytes((state / KEYRING_NAME).read_bytes())
+        await store.run(accept("e1", tenant="beta"))
+        await store.run(endpoints.insert(Endpoint(0, "id", "beta", "https://a.example.com/", "standard", 1, 1)))
+    copy_alone(state, tmp_path / "backup", NOW_MS)
+    given = tmp_path / "keys"
+    if beside:
+        new.mkdir(mode=0o700)
+        given.rename(new / KEYRING_NAME)
+    done = restore.restore(tmp_path / "backup", new, LATER_MS, None if beside else given, incomplete=True)
+    assert done.lacking == ["beta"]
+    with pytest.raises(KeyringLost, match=r"lacks keys of tenant beta: .*`ringback tenant erase NAME`"):
+        async with opened(new, masters=MASTERS):
+            pass
+    run_alone(new, erase.begin_erasure("beta", LATER_MS), LATER_MS)
+    run_alone(new, erase.destroy_keys("beta"), LATER_MS)
+    while run_alone(new, erase.erase_next("beta", 9, LATER_MS), LATER_MS).more:
+        pass
+    async with opened(new, masters=MASTERS) as store:
+        await start(store, MASTERS)
+        loaded = [(one.event.tenant, one.event.data) for one in await store.queue.load([1, 2])]
+        assert loaded == [("acme", b'{"a":1}'), ("beta", b"")]
+        assert await store.endpoints.load_all() == []
 
 
 @pytest.mark.parametrize("how", ["changed", "its key is destroyed"])

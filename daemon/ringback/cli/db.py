@@ -164,11 +164,15 @@ def _check(file: Path | None, config_path: str | None, socket_path: str | None) 
 @db.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--keys", type=click.Path(path_type=Path), metavar="COPY", help="A copy of the keyring, if it is gone.")
+@click.option(
+    "--incomplete-keys", is_flag=True, help="Restore with a keyring that lacks keys: what they sealed is lost."
+)
 @json_option
 @click.option("--config", "config_path", metavar="FILE", help="The configuration that names the state directory.")
 def restore(
     file: Path,
     keys: Path | None,
+    incomplete_keys: bool,  # noqa: FBT001 - a command-line flag
     as_json: bool,  # noqa: FBT001 - a command-line flag
     config_path: str | None,
 ) -> None:
@@ -184,18 +188,22 @@ def restore(
     from ringback.store import restore as store  # noqa: PLC0415 - as above
 
     directory = Path(load_settings(config_path).daemon.state_dir)
-    done = _guarded(lambda: store.restore(file, directory, _now_ms(), keys))
+    done = _guarded(lambda: store.restore(file, directory, _now_ms(), keys, incomplete=incomplete_keys))
     owed_to = [
         {"endpoint_id": one.endpoint_id, "tenant": one.tenant, "name": one.name, "owed": one.owed} for one in done.owed
     ]
     owed = sum(one.owed for one in done.owed)
     told = {"taken_at": _time(done.taken_at_ms), "counts": done.counts, "endpoints": done.paused, "owed": owed}
     if as_json:
-        print_json({**told, "owed_to": owed_to})
+        print_json({**told, "owed_to": owed_to, "keys_lacking": done.lacking})
         return
     taken = _time(done.taken_at_ms)
     click.echo(f"{directory}: {_counts(done.counts)}, as of {taken or 'a time it does not say'}.")
     _say_held({**told, "owed_to": owed_to})
+    if done.lacking:
+        click.echo("The keyring lacks keys, so the daemon won't start yet. Put a newer copy in its place, or give up:")
+    for tenant in done.lacking:
+        click.echo(f"  ringback tenant erase {tenant}")
 
 
 @db.command()

@@ -13,7 +13,7 @@ Must not know: where the master key comes from, what the values mean.
 
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ringback.core.envelope import NONCE_BYTES, Key, Tampered, is_sealed, key_number
@@ -22,6 +22,8 @@ from ringback.store.keyring import Keyring
 
 #: Keys kept in memory; beyond it they are found anew.
 MAX_KEYS_CACHED = 10_000
+#: Tenants that a refusal names.
+TENANTS_NAMED = 10
 
 #: Kinds of sealed values, the first part of their place.
 PAYLOAD, SPEC, CALLBACK, INFO, BODY = b"payload", b"spec", b"callback", b"info", b"body"
@@ -246,18 +248,30 @@ def attach(db: sqlite3.Connection, ring: Keyring, where: object) -> Keys:
 
 def fits(db: sqlite3.Connection, ring: Keyring, where: object) -> Needed:
     """What the database needs, all of which the keyring has. Raises KeyringLost."""
+    need, tenants = lacking(db, ring, where)
+    if tenants:
+        raise KeyringLost(
+            f"{words_for(tenants, where)}: put its newest copy back; to give up what they sealed, say `ringback tenant"
+            " erase NAME` for each"
+        )
+    return need
+
+
+def lacking(db: sqlite3.Connection, ring: Keyring, where: object) -> tuple[Needed, list[str]]:
+    """What the database needs, and the tenants of which the keyring lacks keys. Raises KeyringLost for another's."""
     need = needed(db)
     if need.ring and need.ring != ring.id:
         raise KeyringLost(f"{where} belongs to another database: put the keyring of this one (its newest copy) back")
     states = ring.states(need.keys)
     # Of another tenant: an older copy of the keyring was put back, and gave the number anew.
-    tenants = sorted({whose for number, whose in need.keys.items() if states.get(number, ("",))[0] != whose})
-    if tenants:
-        raise KeyringLost(
-            f"{where} lacks the keys of {len(tenants)} tenants ({', '.join(tenants[:3])}{', …' * (len(tenants) > 3)}):"
-            " put its newest copy back; to give up what they sealed, say `ringback tenant erase NAME` for each"
-        )
-    return need
+    return need, sorted({whose for number, whose in need.keys.items() if states.get(number, ("",))[0] != whose})
+
+
+def words_for(tenants: Sequence[str], where: object) -> str:
+    """Which tenants' keys a keyring lacks; the first of them by name."""
+    named = ", ".join(tenants[:TENANTS_NAMED])
+    more = f" and {len(tenants) - TENANTS_NAMED} more" if len(tenants) > TENANTS_NAMED else ""
+    return f"{where} lacks keys of tenant{'s' * (len(tenants) > 1)} {named}{more}"
 
 
 def destroyed(db: sqlite3.Connection, ring: Keyring) -> list[str]:

@@ -27,7 +27,7 @@ from ringback.store.database import DATABASE_NAME, migrate_copy
 from ringback.store.endpoints import opened
 from ringback.store.errors import KeyringLost, StateError, StateUnusable
 from ringback.store.keyring import KEYRING_NAME, Keyring, Masters
-from ringback.store.keys import SPEC, fits, keys_of, needed
+from ringback.store.keys import SPEC, keys_of, lacking, needed, words_for
 from ringback.store.ops import Task
 from ringback.store.reader import Fetches
 from ringback.store.statedir import DIRECTORY_MODE, MARKER_NAME, Lock, Mark, Marker
@@ -68,13 +68,15 @@ class OwedTo(NamedTuple):
 class Restored(NamedTuple):
     """What was put in place. Times are 0 if unknown; ``owed``: the most first.
 
-    ``paused``: endpoints that the next start pauses, but for those that no file names any more.
+    ``paused``: endpoints that the next start pauses, but for those that no file names any more. ``lacking``: tenants of
+    which the keyring lacks keys; until they are erased, or a newer copy lies there, no daemon starts.
     """
 
     taken_at_ms: int
     counts: dict[str, int]
     paused: int
     owed: list[OwedTo]
+    lacking: list[str]
 
 
 class Held(NamedTuple):
@@ -86,10 +88,13 @@ class Held(NamedTuple):
     callbacks: bool
 
 
-def restore(backup: Path, directory: Path, now_ms: int, keyring: Path | None = None) -> Restored:
+def restore(
+    backup: Path, directory: Path, now_ms: int, keyring: Path | None = None, *, incomplete: bool = False
+) -> Restored:
     """Put a backup into an empty state directory, making it if there is none.
 
-    ``keyring``: a copy of the keyring; None if the directory has it, or the backup isn't encrypted.
+    ``keyring``: a copy of the keyring; None if the directory has it, or the backup isn't encrypted. ``incomplete``: one
+    that lacks keys will do.
 
     Raises:
         KeyringLost: the backup is encrypted, and what there is isn't its keyring or lacks keys.
@@ -104,7 +109,7 @@ def restore(backup: Path, directory: Path, now_ms: int, keyring: Path | None = N
         _refuse_others(directory)
         lock = Lock(directory)
         try:
-            return _restore(backup, directory, now_ms, keyring)
+            return _restore(backup, directory, now_ms, keyring, incomplete=incomplete)
         finally:
             lock.release()
     except FileNotFoundError:
@@ -131,15 +136,15 @@ def _refuse_what_is_there(directory: Path, *, with_keys: bool) -> None:
         )
 
 
-def _restore(backup: Path, directory: Path, now_ms: int, keyring: Path | None) -> Restored:
+def _restore(backup: Path, directory: Path, now_ms: int, keyring: Path | None, *, incomplete: bool) -> Restored:
     _refuse_what_is_there(directory, with_keys=keyring is not None)
     part = directory / (DATABASE_NAME + PART_SUFFIX)
     try:
         _take(backup, part)
         counts = _sound(backup, part)
         with contextlib.closing(migrate_copy(part)) as db:
-            _bring_keys(db, directory, keyring, now_ms)
-            restored, high_seq = _hold(db, now_ms, counts)
+            lost = _bring_keys(db, directory, keyring, now_ms, incomplete=incomplete)
+            restored, high_seq = _hold(db, now_ms, counts, lost)
         publish(part, directory / DATABASE_NAME)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -148,28 +153,37 @@ def _restore(backup: Path, directory: Path, now_ms: int, keyring: Path | None) -
     return restored
 
 
-def _bring_keys(db: sqlite3.Connection, directory: Path, keyring: Path | None, now_ms: int) -> None:
-    """See that the keyring fits the backup; put the copy in place if one was given."""
+def _bring_keys(
+    db: sqlite3.Connection, directory: Path, keyring: Path | None, now_ms: int, *, incomplete: bool
+) -> list[str]:
+    """See that the keyring fits the backup; put the copy in place if one was given. Tenants of which it lacks keys."""
     place_of_it = directory / KEYRING_NAME
     if keyring is None:
         if place_of_it.exists():
-            _look_at_keys(db, place_of_it, place_of_it, now_ms)
-        elif needed(db).ring:
+            return _look_at_keys(db, place_of_it, place_of_it, now_ms, incomplete=incomplete)
+        if needed(db).ring:
             raise KeyringLost(f"the backup is encrypted and {place_of_it} is not there: name a copy of it with --keys")
-        return
+        return []
     part = place_of_it.with_name(KEYRING_NAME + PART_SUFFIX)
     try:
         _take(keyring, part)
-        _look_at_keys(db, part, keyring, now_ms)
+        lost = _look_at_keys(db, part, keyring, now_ms, incomplete=incomplete)
         publish(part, place_of_it)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+    return lost
 
 
-def _look_at_keys(db: sqlite3.Connection, path: Path, named: Path, now_ms: int) -> None:
+def _look_at_keys(db: sqlite3.Connection, path: Path, named: Path, now_ms: int, *, incomplete: bool) -> list[str]:
     with contextlib.closing(Keyring(path, Masters(), lambda: now_ms)) as ring:
-        fits(db, ring, named)
+        tenants = lacking(db, ring, named)[1]
+    if tenants and not incomplete:
+        raise KeyringLost(
+            f"{words_for(tenants, named)}: take its newest copy; without one, --incomplete-keys restores all but what"
+            " those keys sealed"
+        )
+    return tenants
 
 
 def _sound(backup: Path, part: Path) -> dict[str, int]:
@@ -192,7 +206,7 @@ def _take(backup: Path, part: Path) -> None:
             shutil.copyfileobj(source, target, 1024 * 1024)
 
 
-def _hold(db: sqlite3.Connection, now_ms: int, counts: dict[str, int]) -> tuple[Restored, int]:
+def _hold(db: sqlite3.Connection, now_ms: int, counts: dict[str, int], lost: list[str]) -> tuple[Restored, int]:
     """Note that everything is to be held; with the highest event number used."""
     db.execute("BEGIN IMMEDIATE")
     marks.put(db, "restored_ms", now_ms)
@@ -205,7 +219,7 @@ def _hold(db: sqlite3.Connection, now_ms: int, counts: dict[str, int]) -> tuple[
     owed = [OwedTo(*row) for row in db.execute(_OWED)]
     taken_at_ms = marks.get(db, "backup_ms")
     db.execute("COMMIT")
-    return Restored(taken_at_ms, counts, paused, owed), high_seq
+    return Restored(taken_at_ms, counts, paused, owed, lost), high_seq
 
 
 def taken_at() -> Task[int | None]:
