@@ -1,7 +1,8 @@
 """What every test folder shares: the ``--long`` switch, the harness's fixtures, and a check for left-over processes.
 
-Byte code is kept whatever the environment says: over a hundred daemons are started, and without it each compiles the
-whole package anew.
+The environment of who runs the tests doesn't decide them: what would reach the daemons and commands started here (an
+operator's own settings, a service manager's, a terminal's width and colours) is left out, and no proxy stands before
+this machine. Byte code is kept: over a hundred daemons are started, and without it each compiles the package anew.
 """
 
 import contextlib
@@ -17,7 +18,17 @@ from tests.harness.receiver_client import Receiver
 from tests.harness.spread import Spread, slow_first
 from xdist.remote import Producer
 
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+FOREIGN = ("RINGBACK_", "NOTIFY_", "LISTEN_", "WATCHDOG_")
+FOREIGN_NAMES = {
+    *("STATE_DIRECTORY", "RUNTIME_DIRECTORY", "CONFIGURATION_DIRECTORY", "CREDENTIALS_DIRECTORY", "XDG_RUNTIME_DIR"),
+    *("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
+    *("PYTHONDONTWRITEBYTECODE", "PYTHONWARNINGS", "PYTHONDEVMODE"),
+}
+for _name in list(os.environ):
+    if _name.startswith(FOREIGN) or _name in FOREIGN_NAMES:
+        del os.environ[_name]
+for _name in ("no_proxy", "NO_PROXY"):
+    os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "127.0.0.1,localhost")))
 sys.dont_write_bytecode = False
 
 # How long an example takes says how busy the machine is. What else holds (in CI: the same examples each time) stays.

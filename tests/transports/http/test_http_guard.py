@@ -137,6 +137,8 @@ async def test_when_every_address_fails_the_last_word_is_told(make_sender):
 
 async def test_the_environment_names_no_proxy(make_sender, server, monkeypatch):
     """Proxy variables of the environment are not honoured: they would hide the address from the guard."""
+    for name in ["no_proxy", "NO_PROXY"]:
+        monkeypatch.delenv(name, raising=False)
     with refusing_port() as port:
         for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]:
             monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
