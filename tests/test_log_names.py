@@ -10,7 +10,7 @@ from ringback.core.model import EndpointStatus
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = sorted((ROOT / "daemon" / "ringback").rglob("*.py"))
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+OPERATIONS, PROTOCOL = ((ROOT / "docs" / f"{name}.md").read_text() for name in ("operations", "protocol"))
 COUNTERS = {"events_accepted", "events_rejected", "deliveries", "attempts", "log_dropped"}
 METHODS = {"debug", "info", "warning", "error", "critical", "exception"}
 #: Functions that pass a name on to the log, by their own name.
@@ -51,9 +51,20 @@ def logs(called):
 
 
 def documented():
-    """Names in the first cells of the tables; `daemon.a` `.b` names daemon.b too."""
+    """Names in the first cells of all tables of operations.md."""
+    return words_of(OPERATIONS)
+
+
+def written_down(document, heading):
+    """The names in the tables of one of its chapters."""
+    chapter = document.split(f"\n{heading}\n")[1].split("\n## ")[0]
+    return {name for name in words_of(chapter) if NAME.fullmatch(name)}
+
+
+def words_of(text):
+    """What stands in backquotes in the first cells of the tables; `daemon.a` `.b` names daemon.b too."""
     found = set()
-    for line in OPERATIONS.splitlines():
+    for line in text.splitlines():
         if not line.startswith("| `"):
             continue
         prefix = ""
@@ -73,6 +84,14 @@ def test_every_log_name_says_what_to_do():
     """A name that no table of operations.md explains fails here, with its file."""
     missing = {(name, file) for name, file in names()} - {(n, f) for n, f in names() if n in documented()}
     assert missing == set()
+
+
+def test_nothing_is_explained_that_is_never_said():
+    """A name in the tables of either document that no code logs any more fails here."""
+    emitted = {name for name, _ in names()}
+    told = written_down(OPERATIONS, "## Lines of the log") | written_down(PROTOCOL, "## The log")
+    assert told >= KNOWN - {"handshake.passed"}
+    assert told - emitted == set()
 
 
 def test_every_metric_says_what_to_do():

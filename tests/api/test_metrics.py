@@ -25,6 +25,7 @@ NAMES = {
     "database_bytes": (),
     "database_budget_bytes": (),
     "endpoints": ("status",),
+    "endpoints_failing": (),
     "log_dropped": (),
 }
 MAX_SERIES = 150

@@ -7,7 +7,7 @@ import pytest
 from tests.api.parts import Parts
 
 from ringback.core.ids import parse_delivery_id
-from ringback.core.lifecycle import dead
+from ringback.core.lifecycle import dead, retry_at
 
 CALLBACK = '{"url": "https://c.example.com/hook?key=PLANTED", "dialect": "standard"}'
 
@@ -23,9 +23,9 @@ def listed(cli, monkeypatch: pytest.MonkeyPatch, columns: int) -> list[str]:
     ("columns", "names"),
     [
         (80, ["ID", "STATUS", "TRIES", "TO", "TYPE"]),
-        (100, ["ID", "STATUS", "TRIES", "CREATED", "TO", "TYPE"]),
-        (120, ["ID", "STATUS", "TRIES", "CREATED", "TO", "TYPE", "EVENT"]),
-        (200, ["ID", "STATUS", "TRIES", "CREATED", "TO", "TYPE", "EVENT", "ENDPOINT"]),
+        (100, ["ID", "STATUS", "TRIES", "CREATED", "TO", "TYPE", "LAST"]),
+        (120, ["ID", "STATUS", "TRIES", "CREATED", "TO", "TYPE", "LAST", "EVENT"]),
+        (200, ["ID", "STATUS", "TRIES", "CREATED", "TO", "TYPE", "LAST", "NEXT", "EVENT", "ENDPOINT"]),
     ],
 )
 def test_the_columns_are_those_there_is_room_for(cli, parts: Parts, monkeypatch, columns, names) -> None:
@@ -48,6 +48,20 @@ def test_a_pipe_gets_everything(cli, parts: Parts) -> None:
     assert head.split()[-1] == "ENDPOINT"
     assert row.endswith(endpoint["id"])
     assert re.search(r" \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ ", row)
+
+
+def test_the_list_tells_the_latest_answer_and_the_next_try(cli, parts: Parts) -> None:
+    """A status, or what came instead of one; when it is tried again, if it waits for that."""
+    parts.endpoint()
+    for id_ in ("e1", "e2"):
+        parts.event("stt.done", id=id_)
+    (first, lane), (second, _) = parts.flights.owed
+    parts.attempt(first, lane, retry_at(4_000_000_000_000), outcome="bad_status", status=503)
+    parts.attempt(second, lane, dead(), outcome="connect_failed", status=None)
+    head, *rows = cli("delivery", "list").stdout.splitlines()
+    last, nxt = head.index("LAST"), head.index("NEXT")
+    assert [row[last:nxt].strip() for row in rows] == ["connect failed", "503"]
+    assert [row[nxt:].split("  ")[0] for row in rows] == ["–", "2096-10-02 07:06:40Z"]
 
 
 def test_a_callback_is_emitted_and_shown(cli, parts: Parts) -> None:

@@ -63,7 +63,11 @@ def test_statistics_and_status_read_well(cli: Cli, parts: Parts) -> None:
     assert "1, the oldest accepted" in told.stdout
     assert json.loads(cli("endpoint", "stats", "crm", "--hours", "2", "--json").stdout)["queue"]["owed"] == 1
     assert cli("endpoint", "stats", "crm", "--hours", "0").exit_code == 5
+    parts.deps.failing = lambda: 0
+    assert "failing" not in cli("status").stdout
+    parts.deps.failing = lambda: 2
     told = cli("status")
+    assert "2; who: ringback top" in told.stdout
     assert told.exit_code == 0
     for word in ("ready", "1 active", "free"):
         assert word in told.stdout

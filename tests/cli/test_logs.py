@@ -58,24 +58,34 @@ def test_nothing_steers_the_terminal():
 @pytest.mark.parametrize(
     ("wanted", "names"),
     [
-        (Wanted(), "abcd"),
+        (Wanted(), "abcde"),
         (Wanted(level="warning"), "cd"),
         (Wanted(endpoint="019a"), "b"),
+        (Wanted(endpoint="crm"), "e"),
+        (Wanted(endpoint="cr"), ""),
         (Wanted(event="e1"), "a"),
-        (Wanted(event="delivery.*"), "ab"),
+        (Wanted(event="delivery.*"), "abe"),
         (Wanted(event="handshake.failed"), "c"),
         (Wanted(level="warning", event="delivery.*"), ""),
     ],
 )
 def test_filters(wanted, names):
-    """By level and above, by the beginning of an endpoint's id, by an event's id or a log name."""
+    """By level and above, by an endpoint's name or the beginning of its id, by an event's id or a log name."""
     lines = {
         "a": line("delivery.succeeded", event_id="e1"),
         "b": line("delivery.skipped", endpoint_ids=["019a-x", "019b"]),
         "c": line("handshake.failed", "warning", endpoint_id="019c"),
         "d": line("odd", "louder"),
+        "e": line("delivery.skipped", endpoint_id="019e", endpoint_name="crm"),
     }
     assert "".join(name for name, one in lines.items() if passes(one, wanted)) == names
+
+
+def test_an_endpoint_is_called_by_its_name():
+    """The id of one that has a name stays in the JSON; a line is long enough without it."""
+    told = rendered(line(endpoint_id="019a", endpoint_name="crm", tenant="acme"))
+    assert told.endswith("  tenant=acme  endpoint=crm")
+    assert rendered(line(endpoint_id="019a")).endswith("endpoint=019a")
 
 
 def test_a_traceback_stands_below():

@@ -8,7 +8,7 @@ from rich.console import Console
 from tests.api.parts import Parts
 
 from ringback.cli import tables
-from ringback.cli.top import _screen, headline
+from ringback.cli.top import _screen, _status, headline
 from ringback.service.lane_facts import LaneFacts
 
 
@@ -30,6 +30,22 @@ def test_one_look(cli, parts: Parts) -> None:
     ]
     told = json.loads(cli("top", "--json", "--limit", "1").stdout)
     assert [(one["name"], one["in_flight"]) for one in told["data"]] == [("crm", 3)]
+
+
+@pytest.mark.parametrize(
+    ("facts", "status"),
+    [
+        ({}, "active"),
+        ({"rate_wait_s": 60.0}, "active"),
+        ({"rate_wait_s": 60.0, "waiting": 2}, "rate limit"),
+        ({"rate_wait_s": 60.0, "waiting": 2, "failing": True}, "failing"),
+        ({"failing": True, "status": "paused"}, "paused"),
+    ],
+)
+def test_the_status_says_what_keeps_an_endpoint_back(facts: dict[str, object], status: str) -> None:
+    """Its own if it isn't active; else that it fails, or waits for its rate limit with something to send."""
+    lane = {"status": "active", "failing": False, "waiting": 0, "rate_wait_s": 0.0} | facts
+    assert _status(lane) == status
 
 
 def test_rates_are_differences() -> None:

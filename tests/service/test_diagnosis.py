@@ -235,11 +235,6 @@ def test_an_endpoint_that_is_not_active_gets_nothing(status, do):
     assert "lane" not in steps
 
 
-def test_another_tenants_endpoint_is_called_by_its_id():
-    """A name is a command's word in the default tenant only."""
-    assert standing(status=EndpointStatus.PAUSED, tenant="acme")["endpoint"].do == "ringback endpoint resume e-1"
-
-
 @pytest.mark.parametrize(
     ("trying", "changes", "words"),
     [
@@ -281,6 +276,36 @@ def test_a_failing_lane_and_its_next_retry():
     assert "next retry is due at 2027-01-16" in steps["lane"].text
     assert "503, 200" in steps["attempts"].text
     assert steps["owed"].text == "it is owed 4 deliveries"
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "words"),
+    [
+        (302, "bad_status", "redirects are not followed: ringback endpoint update crm --url URL; "),
+        (401, "bad_status", "another secret than ours"),
+        (404, "bad_status", "is the path right?"),
+        (429, "bad_status", "ringback endpoint update crm --concurrency 1"),
+        (503, "bad_status", "its own log says why"),
+        (None, OutcomeKind.TIMEOUT, "ringback endpoint update crm --timeout-s SECONDS"),
+        (None, OutcomeKind.CONNECT_FAILED, "ringback delivery list --endpoint crm; delivery show has the answers"),
+    ],
+)
+def test_the_latest_answer_says_what_to_do(status, outcome, words):
+    """Its cause where the way doesn't show it, and where to look, in commands that can be pasted."""
+    latest = msgspec.structs.replace(row(DeliveryState.PENDING, status), outcome=outcome)
+    do = standing(latest)["attempts"].do
+    assert words in do
+    assert do.endswith("ringback delivery list --endpoint crm; delivery show has the answers")
+
+
+@pytest.mark.parametrize(
+    ("name", "tenant", "called"),
+    [("crm", "default", "crm"), ("my crm", "acme", "'my crm' --tenant acme"), (None, "acme", "e-1")],
+)
+def test_commands_name_the_endpoint_as_a_shell_takes_it(name, tenant, called):
+    """By its name, with its tenant unless that is the default one; by its id only if it has no name."""
+    step = standing(name=name, tenant=tenant, status=EndpointStatus.PAUSED)["endpoint"]
+    assert step.do == f"ringback endpoint resume {called}"
 
 
 def test_what_is_diverted_says_where_to():

@@ -324,7 +324,7 @@ async def test_a_tenant_has_a_limit(world: World, monkeypatch: pytest.MonkeyPatc
 async def test_what_the_log_says(world: World) -> None:
     """Each change is a line with the endpoint's id; no secret and no query of its url is in it."""
     with structlog.testing.capture_logs() as lines:
-        made = await world.make(url="https://hooks.example.com/in?token=q-q-q", secret="")
+        made = await world.make(url="https://hooks.example.com/in?token=q-q-q", secret="", name="crm")
         await world.endpoints.pause(made.endpoint.id)
         await world.endpoints.resume(made.endpoint.id)
         await world.endpoints.disable(made.endpoint.lane, "gone")
@@ -335,6 +335,7 @@ async def test_what_the_log_says(world: World) -> None:
         "endpoint.deleted",
     ]  # fmt: skip
     assert {line["endpoint_id"] for line in lines} == {made.endpoint.id}
+    assert {line["endpoint_name"] for line in lines} == {"crm"}
     assert lines[0]["signed"] is False
     assert lines[3]["reason"] == "gone"
     assert "q-q-q" not in str(lines)

@@ -2,8 +2,8 @@
 
 from ringback.core.model import Owed, Phase, RateLimit
 from ringback.core.schedule import Board, Limits
-from ringback.core.window import Signal
-from ringback.service.lane_facts import NOTHING_KNOWN, busiest, lane_facts
+from ringback.core.window import Signal, Window
+from ringback.service.lane_facts import NOTHING_KNOWN, busiest, failing, lane_facts
 
 
 def board_of(counts, **limits):
@@ -42,6 +42,17 @@ def test_a_rates_wait_is_told():
     started = board.start(0.0)
     assert started.lane is lane
     assert lane_facts(board, 1, 4.0).rate_wait_s == 6.0
+
+
+def test_failing_lanes_are_counted():
+    """Those that may send and whose latest attempts failed; one that is closed is told by its endpoint's status."""
+    board = Board(Limits())
+    lanes = [board.lane(number, "acme", 4) for number in (1, 2, 3)]
+    assert failing(board) == 0
+    for lane in lanes[:2]:
+        lane.window = Window(failures=3)
+    board.close(lanes[1])
+    assert failing(board) == 1
 
 
 def test_the_busiest_come_first():

@@ -99,6 +99,7 @@ def test_what_a_lane_waits_for(lane, words):
 
 def test_what_is_ahead_is_counted():
     """Exactly while that is cheap."""
+    assert why.waits(facts(ahead=1)) == ["1 delivery of the same endpoint is ahead of it"]
     assert why.waits(facts(ahead=3)) == ["3 deliveries of the same endpoint are ahead of it"]
     assert why.waits(facts(ahead=AHEAD_CAP))[0].startswith("more than 1000")
     assert why.waits(facts()) == ["is about to be sent: nothing holds it"]
@@ -127,6 +128,21 @@ def test_first_attempts_have_rules_too():
     assert why.next_step(facts(row(due_at_ms=NOW + 9))).rule == "the event's deliver_after"
     assert why.next_step(facts(row(run=2, due_at_ms=NOW))).rule == "sent again by hand: due at once"
     assert why.next_step(facts(row(), status="in_flight")).rule == "now"
+
+
+def test_what_a_hand_hastened_says_so():
+    """A retry that is due at once was asked for, whatever its schedule said."""
+    step = why.next_step(facts(row(attempts=1), attempt()))
+    assert (step.at_ms, step.rule) == (NOW, "attempt 2: due now, asked for by hand")
+
+
+def test_a_rate_limit_puts_the_next_attempt_off():
+    """What is due now goes no sooner than the limit lets it; what is due later than that, when it is due."""
+    lane = msgspec.structs.replace(HEALTHY, rate_wait_s=60.0)
+    step = why.next_step(facts(lane=lane))
+    assert step.at_ms == NOW + 60_000
+    assert step.rule == "not before its endpoint's rate limit lets it go; a first attempt is due at once"
+    assert why.next_step(facts(row(due_at_ms=NOW + 90_000), lane=lane)).at_ms == NOW + 90_000
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,9 @@ def test_no_secret_signature_or_payload_reaches_the_log(daemon: Daemon, receiver
 
 
 def test_every_line_is_json_with_its_keys(daemon: Daemon, receiver: Receiver) -> None:
-    """From start to stop each line is one JSON object; delivery lines carry every id."""
+    """From start to stop each line is one JSON object; delivery lines carry every id, and the endpoint's name."""
     daemon.start()
-    endpoint = daemon.endpoint(receiver.url("/fail-first/1/a"), retry=FAST)
+    endpoint = daemon.endpoint(receiver.url("/fail-first/1/a"), name="crm", retry=FAST)
     daemon.emit(id="e")
     daemon.wait_status("e", "succeeded")
     assert daemon.term() == 0
@@ -55,7 +55,7 @@ def test_every_line_is_json_with_its_keys(daemon: Daemon, receiver: Receiver) ->
     for line in daemon.log_lines():
         if line["event"].startswith("delivery."):
             assert {"event_id", "delivery_id", "endpoint_id", "tenant", "attempt", "elapsed_ms"} <= line.keys()
-            assert line["endpoint_id"] == endpoint["id"]
+            assert (line["endpoint_id"], line["endpoint_name"]) == (endpoint["id"], "crm")
     retrying = daemon.log_lines("delivery.retrying")[0]
     assert {"status", "due_at"} <= retrying.keys()
 

@@ -48,6 +48,7 @@ def test_the_counters_agree_with_the_work(daemon: Daemon, receiver: Receiver) ->
     assert found["pending", ""] == 10, "what the paused endpoint is owed"
     assert found["oldest_pending_seconds", ""] >= 0
     assert found["endpoints", "paused"] == 1
+    assert found["endpoints_failing", ""] == 1, "the one that answers 500"
     assert found["commit_seconds_count", ""] > 0
     assert found["database_bytes", ""] > 0
     assert found["log_dropped_total", ""] == 0

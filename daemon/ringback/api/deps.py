@@ -125,6 +125,7 @@ class Deps:
     erasure: Erasure = field(init=False)
     backlog: BacklogLook | None = None
     lane_facts: Callable[[int], LaneFacts] = lambda _lane: NOTHING_KNOWN
+    failing: Callable[[], int] = lambda: 0
     busiest: Callable[[int], list[tuple[int, LaneFacts]]] = lambda _limit: []
     max_event_bytes: int = 1_048_576
     max_response_bytes: int = 65_536

@@ -15,6 +15,7 @@ from ringback.core.model import EndpointStatus, Rejection
 from ringback.kit.log import get_logger
 from ringback.service import probes, why
 from ringback.service.endpoint_fields import Refusal
+from ringback.service.log_keys import named
 from ringback.store.queue import hasten_owed
 
 #: Retries that one call makes due: the commit that holds them is what everybody else's waits for.
@@ -54,7 +55,7 @@ async def retry(request: web.Request) -> web.Response:
     count = await deps.writer.run(hasten_owed(endpoint.lane, deps.clock.now_ms(), RETRY_ROWS))
     if count:
         deps.dispatch.kick(endpoint.lane)
-        _log.info("endpoint.retried", endpoint_id=endpoint.id, tenant=endpoint.tenant, deliveries=count)
+        _log.info("endpoint.retried", **named(endpoint), deliveries=count)
     return answer({"id": endpoint.id, "deliveries": count, "more": count >= RETRY_ROWS}, 202)
 
 

@@ -58,6 +58,7 @@ class _Folded(Collector):
         for status in EndpointStatus:
             statuses.add_metric([status.value], by_status[status])
         yield statuses
+        yield _gauge("endpoints_failing", "Active receivers whose latest attempts failed", self._deps.failing())
 
     def _deliveries(self) -> Iterable[Metric]:
         kept, backlog = self._deps.metrics, self._backlog

@@ -115,6 +115,11 @@ _TENANT = _object(
     "What there is of a tenant; owed: deliveries; left: events that an erasure has yet to look at",
     tenant="text", endpoints="int", tokens="int", events="int", owed="int", erasing="bool", left="int",
 )  # fmt: skip
+_STATUS = _object(
+    "The daemon at a glance; failing: active endpoints whose latest attempts failed",
+    state="text", version="text", started_at="time", restored_at="time?", encryption="{any}", endpoints="{int}",
+    failing="int", in_flight="int", queue="Queue", writing="{int}", disk="{any}",
+)  # fmt: skip
 _LANE = _object(
     "How one lane stands; null where its endpoint is gone",
     endpoint_id="text?", name="text?", tenant="text?", status="text?", in_flight="int", window="int",
@@ -253,19 +258,7 @@ def _of_statistics() -> dict[str, Schema]:
             in_flight="int",
             queue="Queue",
         ),
-        "Status": _object(
-            "The daemon at a glance",
-            state="text",
-            version="text",
-            started_at="time",
-            restored_at="time?",
-            encryption="{any}",
-            endpoints="{int}",
-            in_flight="int",
-            queue="Queue",
-            writing="{int}",
-            disk="{any}",
-        ),
+        "Status": _STATUS,
     }
 
 

@@ -101,6 +101,7 @@ async def status(request: web.Request) -> web.Response:
             "restored_at": rfc3339(deps.restored.restored_at_ms) if deps.restored.restored_at_ms else None,
             "encryption": await _encryption(deps),
             "endpoints": {status.value: counts[status] for status in EndpointStatus},
+            "failing": deps.failing(),
             "in_flight": len(deps.dispatch.in_flight()),
             "queue": _queue(await deps.stats_reads.owing_in_all(OWED_CAP)),
             "writing": {"rows": deps.writer.backlog_rows, "bytes": deps.writer.backlog_bytes},

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ringback.api.deps import Deps
 from ringback.assembly.delivering import dispatch_part, janitor_part, stats_part
@@ -18,6 +19,7 @@ from ringback.assembly.live import live_settings
 from ringback.assembly.outward import Guard, callbacks_part, endpoints_part, rotation_part, sender_part, verify_part
 from ringback.assembly.taking_in import events_server, intake_part, spool_part
 from ringback.config import Settings
+from ringback.core.schedule import Board
 from ringback.kit.clock import Chance, Clock
 from ringback.service.backlog import BacklogLook
 from ringback.service.budget import Budget
@@ -26,7 +28,7 @@ from ringback.service.doctor import Doctor
 from ringback.service.endpoints import Endpoints
 from ringback.service.intake import Intake
 from ringback.service.janitor import Janitor
-from ringback.service.lane_facts import busiest, lane_facts
+from ringback.service.lane_facts import busiest, failing, lane_facts
 from ringback.service.maintenance import Maintenance
 from ringback.service.metrics import Metrics
 from ringback.service.reload import Live, policy_of
@@ -117,8 +119,7 @@ async def assemble(
         ready=ready,
         metrics=metrics,
         backlog=BacklogLook(QueueReads(pool), clock),
-        lane_facts=lambda lane: lane_facts(dispatch.board, lane, clock.monotonic()),
-        busiest=lambda limit: busiest(dispatch.board, limit, clock.monotonic()),
+        **_looks(dispatch.board, clock),
         max_event_bytes=settings.ingest.max_event_bytes,
         max_response_bytes=settings.delivery.max_response_bytes,
         divert_to=settings.delivery.divert_to,
@@ -126,6 +127,15 @@ async def assemble(
     deps.erasure = await erasing(deps, dispatch, pool, database)
     live = live_settings(guard, sender, endpoints, dispatch, attempts, janitor, verify, deps, budget=budget)
     return Parts(endpoints, dispatch, verify, janitor, intake, events_server(settings, intake), spool, deps, live)
+
+
+def _looks(board: Board, clock: Clock) -> dict[str, Any]:
+    """What the API may ask of the lanes, by the names it has for it."""
+    return {
+        "lane_facts": lambda lane: lane_facts(board, lane, clock.monotonic()),
+        "failing": lambda: failing(board),
+        "busiest": lambda limit: busiest(board, limit, clock.monotonic()),
+    }
 
 
 async def _readers(stack: contextlib.AsyncExitStack, database: Database) -> tuple[Reader, ReadPool]:

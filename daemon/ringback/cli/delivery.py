@@ -63,6 +63,8 @@ def list_(
             briefly(d["created_at"]),
             _to(d),
             d["type"],
+            _last(d),
+            briefly(d["next_attempt_at"]),
             d["event_id"],
             d["endpoint_id"],
         ]
@@ -72,6 +74,8 @@ def list_(
         *map(Column, ("ID", "STATUS", "TRIES")),
         Column("CREATED", wide=WITH_TIME),
         *(Column(name, "elastic") for name in ("TO", "TYPE")),
+        Column("LAST", "elastic", wide=WITH_TIME),
+        Column("NEXT", wide=WIDE),
         Column("EVENT", "elastic", wide=WITH_EVENT),
         Column("ENDPOINT", wide=WIDE),
     )
@@ -181,6 +185,12 @@ def _to(delivery: dict[str, Any]) -> str | None:
     """Who gets it, as people call it."""
     name: str | None = delivery["endpoint_name"] or delivery["callback_origin"] or delivery["endpoint_id"]
     return name
+
+
+def _last(delivery: dict[str, Any]) -> str | None:
+    """What the latest attempt ended with: the receiver's status, or what came instead of one."""
+    status, outcome = delivery["last_status"], delivery["last_outcome"]
+    return str(status) if status is not None else outcome and outcome.replace("_", " ")
 
 
 def _again(run: int) -> str:

@@ -31,6 +31,7 @@ _FIRST = {
     "tenant": "tenant",
     "event_id": "event",
     "delivery_id": "delivery",
+    "endpoint_name": "endpoint",
     "endpoint_id": "endpoint",
     "attempt": "attempt",
     "status": "status",
@@ -53,7 +54,7 @@ class Wanted(NamedTuple):
 @click.argument("file", default="-", metavar="[FILE|-]")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what is written, also to a new file of that name.")
 @click.option("--level", type=click.Choice(LEVELS), default="debug", help="This level and above.")
-@click.option("--endpoint", metavar="ID", help="Of this endpoint; the beginning of its id will do.")
+@click.option("--endpoint", metavar="NAME|ID", help="Of this endpoint; the beginning of its id will do.")
 @click.option("--event", metavar="ID|NAME", help="Of this event; or lines of this name, e.g. 'delivery.*'.")
 def logs(
     file: str,
@@ -101,7 +102,8 @@ def passes(values: dict[str, Any], wanted: Wanted) -> bool:
         return False
     if wanted.endpoint is not None:
         ids = [values.get("endpoint_id"), *_list(values.get("endpoint_ids"))]
-        if not any(isinstance(one, str) and one.startswith(wanted.endpoint) for one in ids):
+        known = any(isinstance(one, str) and one.startswith(wanted.endpoint) for one in ids)
+        if not known and values.get("endpoint_name") != wanted.endpoint:
             return False
     if wanted.event is None:
         return True
@@ -112,7 +114,9 @@ def passes(values: dict[str, Any], wanted: Wanted) -> bool:
 def rendered(values: dict[str, Any]) -> str:
     """One line for people: the time of day, the name, then what is known; a traceback below."""
     level = values["level"]
-    shown = [f"{short}={_value(values[name])}" for name, short in _FIRST.items() if values.get(name) is not None]
+    named = values.get("endpoint_name") is not None  # then people need no id; it is in the line itself
+    first = {name: short for name, short in _FIRST.items() if not (named and name == "endpoint_id")}
+    shown = [f"{short}={_value(values[name])}" for name, short in first.items() if values.get(name) is not None]
     rest = values.keys() - _HEAD - _FIRST.keys() - set(_BELOW)
     shown += [
         f"{printable(name)}={_value(values[name])}" for name in values if name in rest and values[name] is not None

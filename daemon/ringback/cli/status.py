@@ -31,6 +31,7 @@ def status(
 
     queue, disk, writing = found["queue"], found["disk"], found["writing"]
     endpoints = ", ".join(f"{count} {name}" for name, count in found["endpoints"].items() if count)
+    failing = f"{found['failing']}; who: ringback top" if found["failing"] else ""
     owed = f"{queue['owed']}{' or more' if queue['capped'] else ''}"
     oldest = f", the oldest accepted {when(queue['oldest_accepted_at'])}" if queue["oldest_accepted_at"] else ""
     room = f"{size(disk['database_bytes'] + disk['log_bytes'])} used, {size(disk['free_bytes'])} free"
@@ -45,6 +46,7 @@ def status(
             *([("restored", f"{when(found['restored_at'])}; what would be sent is held: ringback db held")] * held),
             ("encryption", _encryption(found["encryption"])),
             ("endpoints", endpoints or "none"),
+            ("failing", failing),
             ("owed", owed + oldest),
             ("in flight", str(found["in_flight"])),
             ("to write", f"{writing['rows']} rows, {size(writing['bytes'])}"),

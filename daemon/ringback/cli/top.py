@@ -83,11 +83,19 @@ def _screen(now: dict[str, Any], before: dict[str, Any] | None, every_s: float) 
     for lane in now["data"]:
         called = cell(lane["name"] or lane["endpoint_id"])
         called.no_wrap, called.overflow = True, "ellipsis"
-        status = "failing" if lane["failing"] and lane["status"] == "active" else lane["status"]
+        status = _status(lane)
         numbers = (lane["in_flight"], lane["window"], lane["waiting"], lane["failures"])
         due = lane["next_due_at"] and f"{lane['next_due_at'][5:10]} {lane['next_due_at'][11:19]}Z"
         table.add_row(called, *map(cell, (*[lane["tenant"]] * roomy, status, *numbers, due)))
     return table
+
+
+def _status(lane: dict[str, Any]) -> str | None:
+    """Of an active one, what keeps it from sending more."""
+    status: str | None = lane["status"]
+    if status != "active":
+        return status
+    return "failing" if lane["failing"] else "rate limit" if lane["waiting"] and lane["rate_wait_s"] else status
 
 
 def headline(now: dict[str, Any], before: dict[str, Any] | None, every_s: float) -> str:

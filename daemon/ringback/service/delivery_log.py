@@ -12,6 +12,7 @@ from ringback.kit.log import get_logger
 from ringback.kit.redact import redact_url
 from ringback.service.attempt import Ended
 from ringback.service.bodies import Body
+from ringback.service.log_keys import named
 from ringback.store.views import DeliveryRow
 
 _log = get_logger()
@@ -23,8 +24,7 @@ def ended(item: Owed, body: Body, endpoint: Endpoint, result: Ended, *, applied:
     keys: dict[str, object] = {
         "event_id": body.event.id,
         "delivery_id": delivery_id(body.accepted_at_ms, item.event, item.lane),
-        "endpoint_id": endpoint.id or None,
-        "tenant": endpoint.tenant,
+        **named(endpoint),
         "attempt": item.attempts + 1,
         "elapsed_ms": record.elapsed_ms if record else 0,
     }
@@ -58,8 +58,7 @@ def expired_unsent(item: Owed, event_id: str, accepted_at_ms: int, endpoint: End
         "delivery.expired",
         event_id=event_id,
         delivery_id=delivery_id(accepted_at_ms, item.event, item.lane),
-        endpoint_id=endpoint.id or None if endpoint else None,
-        tenant=endpoint.tenant if endpoint else None,
+        **(named(endpoint) if endpoint else {"endpoint_id": None, "tenant": None}),
         attempt=item.attempts,
         elapsed_ms=0,
     )
@@ -67,14 +66,15 @@ def expired_unsent(item: Owed, event_id: str, accepted_at_ms: int, endpoint: End
 
 def by_hand(row: DeliveryRow, endpoint: Endpoint | None, transition: Transition) -> None:
     """Somebody asked for a delivery to be sent now, or called it off, and that is committed."""
-    name = "delivery.cancelled" if transition.to is DeliveryState.CANCELLED else "delivery.retried"
-    _log.info(
-        name,
-        event_id=row.event_id,
-        delivery_id=delivery_id(row.accepted_at_ms, row.event, row.lane),
-        endpoint_id=endpoint.id if endpoint else None,
-        tenant=row.tenant,
-        attempt=row.attempts,
-        elapsed_ms=0,
-        was=row.state.name.lower(),
-    )
+    keys: dict[str, object] = {
+        "event_id": row.event_id,
+        "delivery_id": delivery_id(row.accepted_at_ms, row.event, row.lane),
+        **(named(endpoint) if endpoint else {"endpoint_id": None, "tenant": row.tenant}),
+        "attempt": row.attempts,
+        "elapsed_ms": 0,
+        "was": row.state.name.lower(),
+    }
+    if transition.to is DeliveryState.CANCELLED:
+        _log.info("delivery.cancelled", **keys)
+    else:
+        _log.info("delivery.retried", **keys)

@@ -5,12 +5,13 @@ Rules: as there; the words of lanes, holds and attempts are ``service.why``'s.
 Must not know: sockets, HTTP, SQL, how the facts were gathered.
 """
 
+import shlex
 from collections.abc import Sequence
 
 import msgspec
 
 from ringback.core.handshake_kinds import KINDS
-from ringback.core.model import DEFAULT_TENANT, DeliveryState, Endpoint, EndpointStatus
+from ringback.core.model import DEFAULT_TENANT, DeliveryState, Endpoint, EndpointStatus, OutcomeKind
 from ringback.core.times import rfc3339
 from ringback.dialects import Dialect
 from ringback.kit.redact import redact_url
@@ -25,6 +26,20 @@ _RESUME = {
     EndpointStatus.DISABLED: "mend what the reason names, then ringback endpoint resume {who}",
     EndpointStatus.FAILED: "mend the receiver's answer to the handshake, then ringback endpoint challenge {who}",
     EndpointStatus.PENDING: "it must answer its handshake: see below",
+}
+
+_ELSEWHERE = "no webhook is taken there: is the path right? {update} --url URL"
+_REFUSED = "it refuses us: another secret than ours, or it wants a header: ringback verify judges a request"
+#: By status, else by its hundreds: what to do about the latest answer.
+_CURES = {
+    3: "redirects are not followed: {update} --url URL",
+    401: _REFUSED,
+    403: _REFUSED,
+    404: _ELSEWHERE,
+    405: _ELSEWHERE,
+    413: "the body is too large for it: raise what the receiver, or a proxy before it, takes",
+    429: "it is asked too often: {update} --concurrency 1, or a rate_limit by the API",
+    5: "the receiver breaks on it: its own log says why",
 }
 
 
@@ -71,8 +86,11 @@ def _status(facts: Standing) -> Step:
 
 
 def _called(endpoint: Endpoint) -> str:
-    """What a command takes for it."""
-    return endpoint.name if endpoint.name and endpoint.tenant == DEFAULT_TENANT else endpoint.id
+    """What a command takes for it, as a shell wants it written."""
+    if not endpoint.name:
+        return endpoint.id
+    whose = "" if endpoint.tenant == DEFAULT_TENANT else f" --tenant {endpoint.tenant}"
+    return shlex.quote(endpoint.name) + whose
 
 
 def _filter(endpoint: Endpoint) -> Step:
@@ -142,9 +160,18 @@ def _attempts(facts: Standing) -> Step:
     )
     if tried[0].state is DeliveryState.SUCCEEDED or (tried[0].status or 0) // 100 == 2:
         return ok("attempts", text)
-    return warning(
-        "attempts", text, f"ringback delivery list --endpoint {facts.endpoint.id}; delivery show has the answers"
-    )
+    look = f"ringback delivery list --endpoint {_called(facts.endpoint)}; delivery show has the answers"
+    cure = _cure(facts.endpoint, tried[0])
+    return warning("attempts", text, f"{cure}; {look}" if cure else look)
+
+
+def _cure(endpoint: Endpoint, row: DeliveryRow) -> str:
+    """What mends the latest outcome, where the steps of the way don't show it; empty where they do."""
+    if row.outcome == OutcomeKind.TIMEOUT:
+        cure = "it takes too long: a receiver answers first and works then; {update} --timeout-s SECONDS waits longer"
+    else:
+        cure = _CURES.get(row.status or 0) or _CURES.get((row.status or 0) // 100, "")
+    return cure.format(update=f"ringback endpoint update {_called(endpoint)}")
 
 
 def tested(delivery_id: str, said: str, *, delivered: bool) -> Step:

@@ -32,6 +32,7 @@ from ringback.service.endpoint_fields import (
 )
 from ringback.service.endpoint_parts import members_of, rates_of, sent_of, unaskable, voids
 from ringback.service.endpoint_snapshot import Snapshot
+from ringback.service.log_keys import named
 from ringback.store import endpoints as table
 from ringback.store.writer import Writer
 
@@ -373,7 +374,7 @@ class Endpoints(Snapshot):
             listener(lane)
 
     def _say(self, name: str, endpoint: Endpoint, **facts: object) -> None:
-        _log.info(name, endpoint_id=endpoint.id, tenant=endpoint.tenant, **facts)
+        _log.info(name, **named(endpoint), **facts)
 
 
 def _differing(old: Endpoint, new: Endpoint) -> list[str]:

@@ -61,5 +61,10 @@ def busiest(board: Board, limit: int, now_s: float) -> list[tuple[int, LaneFacts
     return [(lane.number, lane_facts(board, lane.number, now_s)) for lane in found]
 
 
+def failing(board: Board) -> int:
+    """How many lanes that may send are failing now: their latest attempts failed, or they are silent."""
+    return sum(lane.open and lane.rank() is Rank.FAILING for lane in board.lanes.values())
+
+
 def _busyness(lane: Lane) -> tuple[int, int, int]:
     return lane.in_flight, lane.waiting, lane.window.failures

@@ -13,6 +13,7 @@ from ringback.core.handshake import AwaitConsent, Finish, Phase, State
 from ringback.core.handshake_kinds import Failure, Proved, signs
 from ringback.core.model import Endpoint, EndpointStatus, Outcome, Proof
 from ringback.kit.log import get_logger
+from ringback.service.log_keys import named
 
 _log = get_logger()
 
@@ -65,7 +66,7 @@ def facts_of(state: State, outcome: Outcome | None = None) -> dict[str, object]:
 
 def say(name: str, endpoint: Endpoint, **facts: object) -> None:
     """A line about an endpoint; what went wrong is a warning."""
-    keys = {"endpoint_id": endpoint.id, "tenant": endpoint.tenant, **facts}
+    keys = {**named(endpoint), **facts}
     (_log.warning if "error" in facts else _log.info)(name, **keys)
 
 

@@ -23,6 +23,7 @@ from ringback.kit.wake import WakeUp
 from ringback.service.endpoint_fields import Problem, Refusal, refusal
 from ringback.service.endpoint_parts import voids
 from ringback.service.endpoints import Changed, Endpoints
+from ringback.service.log_keys import named
 
 DEFAULT_GRACE_S = 86_400.0
 MAX_GRACE_S = 30 * 86_400.0
@@ -71,7 +72,7 @@ class Rotation:
         if isinstance(done, Refusal):
             return done
         new = done.endpoint
-        _log.info("endpoint.secret_rotated", endpoint_id=new.id, tenant=new.tenant, revision=new.revision)
+        _log.info("endpoint.secret_rotated", **named(new), revision=new.revision)
         return Changed(new, new_secret=True)
 
     async def turn(self, now_ms: int) -> float | None:
@@ -147,7 +148,7 @@ def read(body: object) -> Asked | Refusal:
     if grace_s is None:
         grace_s = DEFAULT_GRACE_S
     if isinstance(grace_s, bool) or not isinstance(grace_s, int | float) or not 0 <= grace_s <= MAX_GRACE_S:
-        problems.append(Problem(("grace_s",), f"must be 0 to {MAX_GRACE_S:g} seconds"))
+        problems.append(Problem(("grace_s",), f"must be 0 to {MAX_GRACE_S:.0f} seconds"))
     if secret is not None and (not isinstance(secret, str) or not secret):
         problems.append(Problem(("secret",), "must be a text that isn't empty"))
     return refusal(problems) if problems else Asked(round(grace_s * 1000), secret)

@@ -170,7 +170,8 @@ def waits(facts: DeliveryFacts) -> list[str]:
     found = lane_waits(facts.lane, facts.now_ms)
     if facts.ahead:
         count = f"more than {AHEAD_CAP}" if facts.ahead >= AHEAD_CAP else str(facts.ahead)
-        found.append(f"{count} deliveries of the same endpoint are ahead of it")
+        are = "delivery of the same endpoint is" if facts.ahead == 1 else "deliveries of the same endpoint are"
+        found.append(f"{count} {are} ahead of it")
     return found or ["is about to be sent: nothing holds it"]
 
 
@@ -246,8 +247,11 @@ def next_step(facts: DeliveryFacts) -> Next | None:
         return Next(None, "held: as soon as its endpoint is active again")
     if facts.status == IN_FLIGHT:
         return Next(facts.now_ms, "now")
-    due_ms = row.due_at_ms or facts.now_ms
-    return Next(max(due_ms, facts.now_ms), _rule(facts))
+    at_ms = max(row.due_at_ms or 0, facts.now_ms)
+    token_ms = facts.now_ms + round(facts.lane.rate_wait_s * 1000)
+    if token_ms > at_ms:
+        return Next(token_ms, f"not before its endpoint's rate limit lets it go; {_rule(facts)}")
+    return Next(at_ms, _rule(facts))
 
 
 def _rule(facts: DeliveryFacts) -> str:  # noqa: PLR0911 - one return a rule
