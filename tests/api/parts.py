@@ -59,7 +59,7 @@ from ringback.transports.http import HttpSender
 from ringback.transports.line_connection import SocketLimits
 from ringback.transports.unix_socket import EventsServer
 
-TIMEOUT_S = 20
+TIMEOUT_S = 60
 MAX_EVENT_BYTES = 65_536
 _encode_info = msgspec.msgpack.Encoder().encode
 

@@ -256,7 +256,7 @@ def test_tokens_are_listed_in_pages(parts: Parts) -> None:
 def test_only_a_bearers_own_text_counts(parts: Parts, header: str) -> None:
     """Another scheme, none, or anything about the token but itself is 401."""
     token = parts.token("acme")
-    connection = __import__("http.client").client.HTTPConnection("127.0.0.1", parts.port, timeout=10)
+    connection = __import__("http.client").client.HTTPConnection("127.0.0.1", parts.port, timeout=60)
     connection.request("GET", "/readyz", headers={"Authorization": header.format(token)})
     answer = connection.getresponse()
     assert answer.status == 401

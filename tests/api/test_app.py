@@ -43,7 +43,7 @@ def test_problems_have_their_media_type(parts: Parts) -> None:
 def raw(parts: Parts, request: bytes) -> bytes:
     """Bytes to the control socket, all that comes back."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(10)
+        sock.settimeout(60)
         sock.connect(parts.control)
         sock.sendall(request)
         answer = b""
@@ -116,11 +116,11 @@ def test_verbs_take_no_body(parts: Parts) -> None:
 def test_the_end_of_serving_closes_idle_connections(parts: Parts) -> None:
     """A kept-alive client must not hold the daemon's stop."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(10)
+        sock.settimeout(60)
         sock.connect(parts.control)
         sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert sock.recv(65_536).startswith(b"HTTP/1.1 200")
-        parts.run(asyncio.wait_for(parts._stack.aclose(), 10))
+        parts.run(asyncio.wait_for(parts._stack.aclose(), 60))
         assert sock.recv(65_536) == b""
 
 

@@ -67,7 +67,7 @@ def finish(parts: Parts, made: dict[str, str], transition, **attempt) -> dict[st
     """Ask for a test event, and make its one attempt come to this meanwhile."""
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(parts.call, "POST", PATH, {"endpoint": made["id"], "send": True})
-        wait_until(lambda: parts.flights.owed, 20, lambda: "no test event was owed")
+        wait_until(lambda: parts.flights.owed, 60, lambda: "no test event was owed")
         parts.attempt(*parts.flights.owed[-1], transition, **attempt)
         status, told = asked.result(20)
     assert status == 200

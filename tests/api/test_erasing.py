@@ -86,7 +86,7 @@ def test_twice_is_once_and_an_unknown_one_is_404(parts: Parts, erased: dict[str,
 
 def tenant(parts: Parts, name: str = "acme") -> Any:
     """What is known of a tenant once its erasure has come to its end."""
-    wait_until(lambda: not parts.call("GET", f"/api/v1/tenants/{name}")[1]["erasing"], 20, lambda: "still erasing")
+    wait_until(lambda: not parts.call("GET", f"/api/v1/tenants/{name}")[1]["erasing"], 60, lambda: "still erasing")
     return parts.call("GET", f"/api/v1/tenants/{name}")[1]
 
 
@@ -117,7 +117,7 @@ def test_all_that_a_tenant_has_goes(parts: Parts) -> None:
     shown = parts.call("GET", f"/api/v1/deliveries/{other['id']}")[1]
     assert (shown["endpoint_id"], shown["status"]) == (made["id"], "dead")
     assert "deleted since" in parts.call("GET", f"/api/v1/why/{other['id']}")[1]["timeline"][0]["text"]
-    wait_until(lambda: WORD.encode() not in files(parts.folder), 20, lambda: "it is still in the files")
+    wait_until(lambda: WORD.encode() not in files(parts.folder), 60, lambda: "it is still in the files")
     again = parts.endpoint(tenant="acme", name="crm")
     assert parts.event(id="new", tenant="acme")["deliveries"] == 1
     assert again["id"] != made["id"]

@@ -16,11 +16,11 @@ def test_creation_answers_pending_at_once_and_the_outcome_shows(parts: Parts) ->
     def shown() -> dict:
         return parts.call("GET", f"{PATH}/{made['id']}")[1]
 
-    wait_until(lambda: shown()["status"] == "failed", 10, shown)
+    wait_until(lambda: shown()["status"] == "failed", 60, shown)
     assert shown()["status_reason"].startswith("wrong_type: ")
     status, told = parts.call("POST", f"{PATH}/{made['id']}/challenge")
     assert (status, told["status"]) == (202, "pending")
-    wait_until(lambda: shown()["status"] == "failed" and len(parts.challenges) == 2, 10, shown)
+    wait_until(lambda: shown()["status"] == "failed" and len(parts.challenges) == 2, 60, shown)
 
 
 def test_challenges_that_cannot_be(parts: Parts) -> None:
@@ -34,7 +34,7 @@ def test_a_receiver_consents_by_its_token_alone(parts: Parts) -> None:
     """Any other token is 404, HEAD consents to nothing, GET does, once; the answer tells nothing of the endpoint."""
     made = parts.endpoint(handshake="cloudevents")
     where = f"{PATH}/{made['id']}"
-    wait_until(lambda: parts.call("GET", where)[1]["proof"] is not None, 10, lambda: parts.call("GET", where))
+    wait_until(lambda: parts.call("GET", where)[1]["proof"] is not None, 60, lambda: parts.call("GET", where))
     (asked,) = parts.challenges
     callback = dict(asked.headers)["WebHook-Request-Callback"].removeprefix("https://us.example.com")
     assert parts.call("GET", callback[:-1])[0] == 404

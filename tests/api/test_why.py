@@ -100,7 +100,7 @@ def test_an_endpoint_that_has_not_proved_itself(parts: Parts) -> None:
     endpoint = parts.endpoint(handshake="graph")
     parts.event(id="e1")
     path = f"/api/v1/endpoints/{endpoint['id']}"
-    wait_until(lambda: parts.call("GET", path)[1]["challenge"]["failure"], 20, lambda: "it was not asked")
+    wait_until(lambda: parts.call("GET", path)[1]["challenge"]["failure"], 60, lambda: "it was not asked")
     shown = parts.call("GET", path)[1]
     assert shown["challenge"]["tries"] >= 1
     assert shown["challenge"]["failure"] == "bad_status: the receiver answered 503"

@@ -336,7 +336,7 @@ async def test_pressure_holds_the_next_slice_back(life, monkeypatch):
     life.intake.take = counted
     life.put("a.ndjson", *[{}] * 12)
     turning = asyncio.ensure_future(life.turn())
-    await asyncio.to_thread(wait_until, lambda: life.stored() == 5, 10, lambda: "the first slice isn't stored")
+    await asyncio.to_thread(wait_until, lambda: life.stored() == 5, 60, lambda: "the first slice isn't stored")
     for _ in range(20):
         await asyncio.sleep(0)
     assert len(handed) == 5

@@ -340,7 +340,7 @@ async def test_the_kernel_hints_at_a_rename(folder):
     await asyncio.sleep(0)
     (Path(folder.path) / "tmp" / "a").write_bytes(EVENT)
     (Path(folder.path) / "tmp" / "a").rename(Path(folder.path) / "new" / "a")
-    await asyncio.to_thread(wait_until, lambda: hints, 10, lambda: "no hint")
+    await asyncio.to_thread(wait_until, lambda: hints, 60, lambda: "no hint")
     assert watch.running
     watch.stop()
     watch.stop()
