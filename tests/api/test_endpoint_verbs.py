@@ -5,6 +5,7 @@ import json
 import msgspec
 import pytest
 from tests.api.parts import Parts
+from tests.harness.waiting import wait_until
 
 from ringback import dialects
 from ringback.core.lifecycle import retry_at
@@ -101,8 +102,8 @@ def test_a_new_secret_signs_beside_the_old_one(parts: Parts) -> None:
 def test_a_new_secret_is_proved_where_the_handshake_is_made_with_it(parts: Parts, kind: str, status: str) -> None:
     """Nothing signed with it goes to a receiver that may not know it: what is owed is held until it has answered."""
     made = parts.endpoint(handshake=kind)
-    while parts.call("GET", f"/api/v1/endpoints/{made['id']}")[1]["status"] == "pending":
-        pass  # the network of these tests echoes nothing
+    where = f"/api/v1/endpoints/{made['id']}"  # the network of these tests echoes nothing: it fails
+    wait_until(lambda: parts.call("GET", where)[1]["status"] != "pending", 60, lambda: parts.call("GET", where))
     old = parts.endpoints.get(made["id"])
     proved = msgspec.structs.replace(old, status=EndpointStatus.ACTIVE, proof=Proof(proved_at_ms=1))
     parts.endpoints.install(proved)
