@@ -97,16 +97,19 @@ def test_the_curl_command_emits(daemon):
 
 
 def test_the_shell_program_spools(daemon):
-    """A file for each call, with the daemon down and up; its events arrive."""
+    """A file for each call, with the daemon down and up; called again with the same id it makes no double."""
     daemon.start().kill()
+    spool = daemon.state_dir / "spool"
     command = ["sh", "-c", program("sh"), "to-spool", "stt.jobs.completed"]
-    name = run(daemon, command, input='{"job_id":"42"}').strip()
-    path = daemon.state_dir / "spool" / "new" / name
-    assert path.stat().st_mode & 0o777 == 0o660
+    key = run(daemon, command, input='{"job_id":"42"}').strip()
+    assert (spool / "new" / f"{key}.json").stat().st_mode & 0o777 == 0o660
+    assert list((spool / "tmp").iterdir()) == []
     daemon.start()
-    run(daemon, command, input='{"job_id":"43"}')
-    wait_until(lambda: len(stored(daemon)) == 2, 60, daemon.tail)
-    wait_until(lambda: not path.exists(), 60, daemon.tail)
+    for _ in range(2):
+        run(daemon, [*command, "job-43"], input='{"job_id":"43"}')
+        wait_until(lambda: not list((spool / "new").iterdir()), 60, daemon.tail)
+    assert stored(daemon) == sorted([key, "job-43"])
+    assert list((spool / "failed").iterdir()) == []
 
 
 def test_the_outbox_is_relayed_over_kills(daemon, tmp_path):
@@ -139,3 +142,60 @@ def test_the_outbox_is_relayed_over_kills(daemon, tmp_path):
             relaying.wait()
     data = sorted(text for (text,) in daemon.sql("SELECT data FROM payload"))
     assert data == sorted(b'{"job_id":"job-%d"}' % n for n in range(300))
+
+
+def test_a_row_that_is_no_json_does_not_stop_the_outbox(daemon, tmp_path):
+    """It stays with the reason beside it, as one the daemon refuses does, and the rows around it are carried."""
+    daemon.start()
+    names = {"__name__": "outbox"}
+    exec(program("python-outbox"), names)
+    with contextlib.closing(sqlite3.connect(tmp_path / "app.db")) as db:
+        db.executescript(names["SCHEMA"])
+        bad = ['{"n": NaN}', '{"name": "\\ud800"}', "{", "[]"]
+        for data in ('{"n": 1}', *bad, '{"n": 2}'):
+            db.execute("INSERT INTO outbox (type, data) VALUES ('a.b', ?)", (data,))
+        db.commit()
+        with names["Producer"](str(daemon.events_path)) as producer:
+            assert names["relay"](db, producer) == 6
+            assert names["relay"](db, producer) == 0
+        assert [data for (data,) in db.execute("SELECT data FROM outbox WHERE refused <> '' ORDER BY n")] == bad
+    assert daemon.sql("SELECT count(*) FROM event") == [(2,)]
+
+
+@pytest.mark.skipif("OUTBOX_TEST_DSN" not in os.environ, reason="OUTBOX_TEST_DSN names no database")
+def test_the_postgresql_outbox_is_relayed_over_kills(daemon):
+    """Two relays and a daemon, killed in the middle: each row's event is stored exactly once, a bad row is kept."""
+    psycopg = pytest.importorskip("psycopg")
+    address = os.environ["OUTBOX_TEST_DSN"]
+    table, insert = program("sql").split("-- the application, in its own transaction:")
+
+    def relay():
+        return subprocess.Popen([sys.executable, "-c", program("python-postgresql"), address], env=env_of(daemon))
+
+    with psycopg.connect(address, autocommit=True) as db:
+        db.execute("DROP TABLE IF EXISTS outbox")
+        db.execute(table)
+        db.execute(insert)
+        relaying = [relay(), relay()]
+        try:
+            daemon.start()
+            for n in range(300):
+                with db.transaction():
+                    db.execute("INSERT INTO outbox (type, data) VALUES ('a.b', %s)", (f'{{"n": {n}}}',))
+                    db.execute("NOTIFY outbox")
+                if n % 100 == 60:
+                    relaying[0].kill()
+                    relaying[0].wait()
+                    relaying[0] = relay()
+                if n % 100 == 90:
+                    daemon.kill()
+                    daemon.start()
+            db.execute("INSERT INTO outbox (type, data) VALUES ('a.b', '{\"n\": 1e400}'), ('a b', '{}')")
+            left = "SELECT count(*) FILTER (WHERE refused IS NULL), count(*) FROM outbox"
+            wait_until(lambda: db.execute(left).fetchone() == (0, 2), 120, daemon.tail)
+        finally:
+            for one in relaying:
+                one.kill()
+                one.wait()
+        db.execute("DROP TABLE outbox")
+    assert daemon.sql("SELECT count(*) FROM event") == [(301,)]
