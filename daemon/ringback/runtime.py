@@ -13,7 +13,7 @@ import gc
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from ringback.config import ConfigError, Loaded
 from ringback.kit.clock import Chance, Clock
 from ringback.kit.limits import allow_open_files, forbid_core_dumps
 from ringback.kit.log import configure, get_logger
-from ringback.kit.sd_notify import find_listener, listen_fds, notify
+from ringback.kit.sd_notify import address_of, find_listener, listen_fds, notify
 from ringback.kit.signals import StopSignals
 from ringback.kit.wake import WakeUp, run_turns
 from ringback.service.declared import Declared
@@ -197,19 +197,22 @@ class _Daemon:
 
     async def _serve(self, stack: contextlib.AsyncExitStack, parts: Parts, reload: Reload) -> None:
         """Listen, say ready, run the loops until a stop is asked for, drain."""
-        inherited = listen_fds()
-        await stack.enter_async_context(self._control(parts.deps, inherited))
+        inherited, api, where = listen_fds(), self._settings.api.socket, self._settings.ingest.socket
+        control, events = find_listener(inherited, "control", api), find_listener(inherited, "events", where.path)
+        for unused in set(inherited.values()) - {control, events}:
+            _log.warning("socket.unused", address=address_of(unused))
+        await stack.enter_async_context(self._control(parts.deps, control))
         await stack.enter_async_context(serve_tcp(parts.deps, self._settings.api.listen_at))
-        where = self._settings.ingest.socket
         stack.push_async_callback(parts.events.stop, 0)
-        _make_folder(where.path)
-        listener = find_listener(inherited, "events", where.path)
-        await parts.events.start(where.path, where.mode_bits, where.group or None, listener)
+        if events is None:
+            _make_folder(where.path)
+        await parts.events.start(where.path, where.mode_bits, where.group or None, events)
         async with asyncio.TaskGroup() as group:
             loops = [group.create_task(loop) for loop in self._loops(parts, reload)]
             self._state = "ready"
             spool = self._settings.ingest.spool.path
-            _log.info("daemon.ready", events=where.path, control=self._settings.api.socket, spool=spool or None)
+            at = [address_of(given) if given else path for given, path in ((events, where.path), (control, api))]
+            _log.info("daemon.ready", events=at[0], control=at[1], spool=spool or None)
             notify(f"READY=1\nSTATUS={self._status.line()}")
             await self._signals.stop.wait()
             await self._drain(parts)
@@ -238,10 +241,9 @@ class _Daemon:
             _log.warning("daemon.interrupted", attempts=cut_off)
 
     @contextlib.asynccontextmanager
-    async def _control(self, deps: Deps, inherited: Mapping[str, socket.socket]) -> AsyncIterator[None]:
-        """The control socket: bound here, served by the API, unlinked only if it is ours."""
-        api = self._settings.api
-        listener, ours = find_listener(inherited, "control", api.socket), None
+    async def _control(self, deps: Deps, listener: socket.socket | None) -> AsyncIterator[None]:
+        """The control socket: handed down or bound here, served by the API, unlinked only if it is ours."""
+        api, ours = self._settings.api, None
         if listener is None:
             _make_folder(api.socket)
             listener = bind_unix(api.socket, api.mode_bits, api.group or None)

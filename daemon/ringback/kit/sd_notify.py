@@ -53,7 +53,7 @@ def listen_fds(env: Mapping[str, str] = os.environ, pid: int | None = None) -> d
         listener = _listener(FIRST_FD + index)
         name = names[index] if index < len(names) else ""
         if name in ("", "unknown") or name in found:
-            name = _address(listener)
+            name = address_of(listener)
         found[name] = listener
     return found
 
@@ -63,7 +63,7 @@ def find_listener(listeners: Mapping[str, socket.socket], name: str, path: str) 
     by_name = listeners.get(name)
     if by_name is not None:
         return by_name
-    return next((listener for listener in listeners.values() if _address(listener) == path), None)
+    return next((listener for listener in listeners.values() if address_of(listener) == path), None)
 
 
 def _count(env: Mapping[str, str]) -> int:
@@ -85,7 +85,8 @@ def _listener(fd: int) -> socket.socket:
     return listener
 
 
-def _address(listener: socket.socket) -> str:
+def address_of(listener: socket.socket) -> str:
+    """Where it listens: a path, or an address with its port."""
     address = listener.getsockname()
     if isinstance(address, bytes):
         return os.fsdecode(address)
