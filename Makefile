@@ -8,9 +8,11 @@ PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 LIBDIR = $(PREFIX)/lib/ringback
+# An installation is made whole beside the one in use and takes its place at the end: one that fails leaves the old one.
+STAGED = $(DESTDIR)$(LIBDIR).new
 # The account that runs it must be able to read it, whatever the umask of who installs.
 READABLE = umask 022 &&
-PIP_INSTALL = $(READABLE) "$(DESTDIR)$(LIBDIR)/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile
+PIP_INSTALL = $(READABLE) "$(STAGED)/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile
 UNITS := ringback.service ringback.socket ringback-control.socket
 
 # Processes the tests run in; auto: one more than there are cores, for they wait more than they compute.
@@ -67,13 +69,15 @@ lock: $(VENV)/.dev  ## renew both lock files from pyproject.toml
 install:  ## the daemon and its units below PREFIX (/usr/local), staged in DESTDIR
 	@case "$$($(PYTHON) -c 'import sys; print(sys.base_prefix)')/" in /root/*|/home/*) \
 	  echo "warning: $(PYTHON) lies in a home folder, which the unit may not see: use make install PYTHON=/usr/bin/python3" >&2;; esac
-	rm -rf "$(DESTDIR)$(LIBDIR)"
-	$(READABLE) $(PYTHON) -m venv "$(DESTDIR)$(LIBDIR)"
+	rm -rf "$(STAGED)"
+	$(READABLE) $(PYTHON) -m venv "$(STAGED)"
 	$(PIP_INSTALL) --require-hashes -r requirements/run.lock
 	$(PIP_INSTALL) --no-deps --no-build-isolation .
-	"$(DESTDIR)$(LIBDIR)/bin/python" -m pip uninstall --quiet --yes --disable-pip-version-check hatchling editables setuptools
-	find "$(DESTDIR)$(LIBDIR)/bin" -mindepth 1 ! -name 'python*' -delete
-	$(READABLE) "$(DESTDIR)$(LIBDIR)/bin/python" -m compileall -q -s "$(DESTDIR)" "$(DESTDIR)$(LIBDIR)/lib"
+	"$(STAGED)/bin/python" -m pip uninstall --quiet --yes --disable-pip-version-check hatchling editables setuptools
+	find "$(STAGED)/bin" -mindepth 1 ! -name 'python*' -delete
+	$(READABLE) "$(STAGED)/bin/python" -m compileall -q -s "$(STAGED)" -p "$(LIBDIR)" "$(STAGED)/lib"
+	rm -rf "$(DESTDIR)$(LIBDIR)"
+	mv "$(STAGED)" "$(DESTDIR)$(LIBDIR)"
 	$(READABLE) install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(PREFIX)/lib/sysusers.d" \
 	  "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d" "$(DESTDIR)$(SYSCONFDIR)/ringback/endpoints.d"
 	sed 's|@LIBDIR@|$(LIBDIR)|' systemd/wrapper.in >"$(DESTDIR)$(PREFIX)/bin/ringback"
@@ -88,7 +92,7 @@ install:  ## the daemon and its units below PREFIX (/usr/local), staged in DESTD
 	  install -m 644 config/ringback.toml "$(DESTDIR)$(SYSCONFDIR)/ringback/ringback.toml"
 
 uninstall:  ## remove what install put there; configuration and state stay
-	rm -rf "$(DESTDIR)$(LIBDIR)"
+	rm -rf "$(DESTDIR)$(LIBDIR)" "$(STAGED)"
 	rm -f "$(DESTDIR)$(PREFIX)/bin/ringback" $(foreach unit,$(UNITS),"$(DESTDIR)$(UNITDIR)/$(unit)") \
 	  "$(DESTDIR)$(PREFIX)/lib/sysusers.d/ringback.conf" "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/ringback.conf"
 

@@ -72,3 +72,16 @@ def test_the_sockets_have_names_of_their_own():
         text = (ROOT / "systemd" / name).read_text()
         assert f"FileDescriptorName={descriptor}\n" in text
         assert f"SocketMode={mode}\n" in text
+
+
+def test_an_installation_that_fails_leaves_the_one_in_use(tmp_path):
+    """Without a network, or half-way for any other reason: the daemon that runs keeps its files."""
+    if shutil.which("make") is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("needs make")
+    in_use = tmp_path / "usr/local/lib/ringback/in-use"
+    in_use.parent.mkdir(parents=True)
+    in_use.touch()
+    command = ["make", "install", "PYTHON=false", f"DESTDIR={tmp_path}", "PREFIX=/usr/local"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode != 0, done.stdout
+    assert in_use.exists()
