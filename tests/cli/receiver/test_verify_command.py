@@ -1,9 +1,11 @@
 """``ringback verify`` and ``listen`` as their users meet them."""
 
+import contextlib
 import json
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 
 from click.testing import CliRunner
 
@@ -65,11 +67,20 @@ def test_bad_usage_is_two(tmp_path):
         assert verify(*arguments).exit_code == 2
 
 
+@contextlib.contextmanager
+def listening(*options: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """The command as a process, and its URL; a test that fails meanwhile ends it."""
+    command = [sys.executable, "-m", "ringback", "listen", "--port=0", "--json", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process, json.loads(process.stdout.readline())["listening"]
+        finally:
+            process.terminate()
+
+
 def test_listen_shows_checks_fails_and_ends():
     """A receiver process: the first request fails on demand, the second is right, then it ends by itself."""
-    command = [sys.executable, "-m", "ringback", "listen", "--port=0", "--json", "--fail-first=1", "--count=2"]
-    with subprocess.Popen([*command, "--secret", vector().secrets[0]], stdout=subprocess.PIPE, text=True) as process:
-        url = json.loads(process.stdout.readline())["listening"]
+    with listening("--fail-first=1", "--count=2", "--secret", vector().secrets[0]) as (process, url):
         statuses = []
         for _ in range(2):
             request = urllib.request.Request(url + "hook", vector().body, dict(vector().headers), method="POST")
@@ -88,24 +99,16 @@ def test_listen_shows_checks_fails_and_ends():
 
 def test_listen_answers_a_handshake():
     """A validation token comes back as it was sent."""
-    command = [sys.executable, "-m", "ringback", "listen", "--port=0", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            url = json.loads(process.stdout.readline())["listening"]
-            request = urllib.request.Request(url + "hook?validationToken=abc%20d", b"", method="POST")
-            with urllib.request.urlopen(request, timeout=60) as response:
-                assert response.read() == b"abc d"
-            assert json.loads(process.stdout.readline())["handshake"] == "graph"
-        finally:
-            process.terminate()
-            process.wait(60)
+    with listening() as (process, url):
+        request = urllib.request.Request(url + "hook?validationToken=abc%20d", b"", method="POST")
+        with urllib.request.urlopen(request, timeout=60) as response:
+            assert response.read() == b"abc d"
+        assert json.loads(process.stdout.readline())["handshake"] == "graph"
 
 
 def test_listen_takes_an_event_that_lies_in_a_url():
     """Pulse by GET: members of forty kilobytes, whole, and judged."""
-    command = [sys.executable, "-m", "ringback", "listen", "--port=0", "--json", "--count=1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        url = json.loads(process.stdout.readline())["listening"]
+    with listening("--count=1") as (process, url):
         with urllib.request.urlopen(url + "hook?status=success&request_id=1&t=" + "x" * 40_000, timeout=60) as response:
             assert response.status == 200
         told = json.loads(process.stdout.readline())
