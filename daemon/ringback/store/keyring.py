@@ -268,7 +268,10 @@ class Keyring:
         self._db.execute("UPDATE tenant_key SET wrapped = ? WHERE no = ?", (value, number))
 
     def _unwrap(self, number: int, wrapped: bytes) -> Key:
-        return Key(self._wrapping.open(place(_WRAPPED, number), wrapped), number)
+        try:
+            return Key(self._wrapping.open(place(_WRAPPED, number), wrapped), number)
+        except Tampered:
+            raise Tampered(f"key {number} in {KEYRING_NAME} was changed: put a copy of the keyring back") from None
 
     @property
     def _wrapping(self) -> Key:
