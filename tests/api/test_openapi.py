@@ -7,7 +7,7 @@ import pytest
 from tests.api.parts import Parts
 
 from ringback.api.access import Rule
-from ringback.api.openapi import describe
+from ringback.api.openapi import JSON, NDJSON, describe
 from ringback.api.routes import ROUTES
 from ringback.core.lifecycle import dead
 
@@ -102,6 +102,7 @@ def test_what_must_be_sent_is_said(parts: Parts) -> None:
             status = parts.call(method.upper(), path.replace("{id}", made["id"]))[0]
             assert (status < 400) is not one["requestBody"]["required"], f"{method} {path}: {status}"
     content = DOCUMENT["paths"]["/api/v1/endpoints"]["post"]["requestBody"]["content"]
+    assert set(DOCUMENT["paths"]["/api/v1/events"]["post"]["responses"]["200"]["content"]) == {JSON, NDJSON}
     assert {"required": ["url"]} in content["application/json"]["schema"]["allOf"]
 
 

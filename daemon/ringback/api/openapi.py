@@ -105,6 +105,9 @@ def _in_query(parameters: Mapping[str, Parse]) -> list[dict[str, Any]]:
 
 def _responses(route: Route) -> dict[str, Any]:
     found = {str(route.status): _response(route.summary, route.gives)}
+    if route.takes == "Event":
+        lines = {"type": "string", "description": "One answer line for each line, in order, as on the events socket"}
+        found[str(route.status)]["content"][NDJSON] = {"schema": lines}
     found |= {str(status): _response(route.summary, gives) for status, gives in route.also.items()}
     problem = {"description": "A problem", "content": {PROBLEM_TYPE: {"schema": kind("Problem")}}}
     return found | {"default": problem}
