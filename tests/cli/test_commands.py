@@ -220,6 +220,15 @@ def test_emit_at_a_rate(cli) -> None:
     assert (done.exit_code, done.stdout) == (0, "accepted 40\n")
 
 
+@pytest.mark.parametrize("data", [b"\xef\xbb\xbf{}", "{}".encode("utf-16"), b'{"a": "\xff"}'])
+def test_emit_takes_utf_8_alone(tmp_path: Path, data: bytes) -> None:
+    """Another encoding or a byte order mark is named before anything is sent; the daemon couldn't say which file."""
+    (tmp_path / "data.json").write_bytes(data)
+    done = CliRunner().invoke(main, ["emit", "a", "--data", f"@{tmp_path}/data.json", "--socket", "/nowhere"])
+    assert done.exit_code == 2
+    assert "--data is not JSON" in done.stderr
+
+
 def test_deliveries(cli, parts: Parts) -> None:
     """List, show, retry and cancel, for people and as JSON."""
     cli("endpoint", "add", "https://a.example.com/", "--name", "crm")

@@ -99,7 +99,7 @@ def _read_data(text: str | None) -> bytes:
     except OSError as failed:
         raise click.UsageError(f"--data: {text[1:]} can't be read: {failed.strerror}") from None
     try:
-        fine = isinstance(json.loads(data), dict)
+        fine = isinstance(json.loads(data.decode()), dict)  # given bytes, json takes UTF-16 and a byte order mark too
     except (ValueError, RecursionError) as wrong:
         raise click.UsageError(f"--data is not JSON: {wrong}") from None
     if not fine:
