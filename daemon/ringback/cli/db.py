@@ -57,6 +57,7 @@ def backup(
 
     if file.exists() and not force:
         raise Refused(f"{file} is there already: name another file, or say --force")
+    _refuse_live(file)
     part = file.with_name(file.name + store.PART_SUFFIX)
 
     def make() -> Any:
@@ -95,8 +96,11 @@ def backup_keys(file: Path, config_path: str | None, socket_path: str | None) ->
       ringback db backup-keys /var/backups/ringback-keys.db
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
     from ringback.store import backup as store  # noqa: PLC0415 - as above
-    from ringback.store.keyring import copy_keyring  # noqa: PLC0415 - as above
+    from ringback.store.keyring import copy_keyring, is_keyring  # noqa: PLC0415 - as above
 
+    _refuse_live(file)
+    if _guarded(lambda: file.exists() and file.stat().st_size > 0 and not is_keyring(file)):
+        raise Refused(f"{file} is there already, and no copy of a keyring: name another file")
     part = file.with_name(file.name + store.PART_SUFFIX)
 
     def make() -> None:
@@ -291,6 +295,17 @@ def _prune_alone(config_path: str | None, socket_path: str | None, asked: Mappin
         return {"events": events.pruned, "attempts": attempts.pruned, "more": events.more or attempts.more}
 
     return _until_done(step)
+
+
+def _refuse_live(file: Path) -> None:
+    """A copy in the place of what is in use would be the end of it."""
+    from ringback.store.database import DATABASE_NAME  # noqa: PLC0415 - as above
+    from ringback.store.keyring import KEYRING_NAME  # noqa: PLC0415 - as above
+    from ringback.store.statedir import MARKER_NAME  # noqa: PLC0415 - as above
+
+    there = file.resolve()
+    if there.name in (DATABASE_NAME, KEYRING_NAME) and (there.parent / MARKER_NAME).exists():
+        raise Refused(f"{file} belongs to a state directory: name another file")
 
 
 def _daemon(config_path: str | None, socket_path: str | None) -> Api:

@@ -28,6 +28,8 @@ T = TypeVar("T")
 KEYRING_NAME = "keyring.db"
 APPLICATION_ID = 0x524B4559  # "RKEY"
 SCHEMA = 1
+# Of a file of SQLite's: its first bytes, and where its application id lies.
+_SQLITE, _APPLICATION_AT = b"SQLite format 3\0", slice(68, 72)
 BUSY_TIMEOUT_MS = 5000
 
 _WRAPPED, _CHECK, _CHECKED = b"tenant key", b"keyring", b"ringback"
@@ -310,6 +312,13 @@ def copy_keyring(directory: Path) -> bytes:
         return db.serialize()
     finally:
         db.close()
+
+
+def is_keyring(path: Path) -> bool:
+    """Whether a file is a keyring, by its first bytes alone. Raises OSError."""
+    with path.open("rb") as file:
+        head = file.read(_APPLICATION_AT.stop)
+    return head.startswith(_SQLITE) and int.from_bytes(head[_APPLICATION_AT], "big") == APPLICATION_ID
 
 
 def _connect(path: Path) -> sqlite3.Connection:
