@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import shutil
 
 import pytest
 from tests.harness.waiting import wait_until
@@ -148,8 +149,8 @@ async def test_a_crash_between_commit_and_removal_makes_no_double(life, monkeypa
 
 async def test_the_same_file_each_day_is_new_each_day(life):
     """A job that leaves report.json with the same content every day must not lose day 2."""
-    for _ in range(3):
-        life.put("report.json", {})
+    for day in range(3):
+        os.utime(life.put("report.json", {}), ns=(day, day))  # the inode may be the same, the time isn't
         await life.turn()
     assert life.stored() == 3
 
@@ -284,16 +285,19 @@ async def test_a_second_link_is_waited_for_then_refused(life, log):
     assert told_of(log, "spool.paused") == []
 
 
-async def test_a_lost_directory_is_told_once_and_opened_again(life, log):
-    """Removed under us it is made anew; the daemon goes on."""
-    root = life.directory / "spool"
-    for _ in range(2):
-        (root / "new").rmdir()
+@pytest.mark.parametrize("which", ["new", "failed", ".taken", "tmp"])
+async def test_a_lost_directory_is_told_once_and_opened_again(life, log, which):
+    """Removed under us it is made anew; the daemon goes on, with good files and bad."""
+    for n in range(2):
+        shutil.rmtree(life.directory / "spool" / which)
         assert await life.turn() == RETRY_S
         assert await life.turn() == SWEEP_S
-        life.put("a.json", {})
+        life.put(f"{n}.json", {})
+        life.put(f"bad{n}.json", b"nope")
         await life.turn()
+        assert f"bad{n}.json.reason.json" in life.lies("failed")
     assert life.stored() == 2
+    assert life.lies("new") == life.lies(".taken") == []
     assert len(told_of(log, "spool.unavailable")) == len(told_of(log, "spool.back")) == 2
 
 

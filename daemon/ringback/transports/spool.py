@@ -174,15 +174,16 @@ class SpoolFolder:
         name = self._free_name(found.name)
         note = name + os.fsencode(REASON_SUFFIX)
         self._write(note, reason)
+        moved = False
         try:
-            moved = self._take(found)
-        except OSError:
-            os.unlink(note, dir_fd=self._failed)
-            raise
+            if self._take(found):
+                os.rename(found.name, name, src_dir_fd=self._taken, dst_dir_fd=self._failed)
+                moved = True
+        finally:
+            if not moved:
+                os.unlink(note, dir_fd=self._failed)
         if not moved:
-            os.unlink(note, dir_fd=self._failed)
             return None
-        os.rename(found.name, name, src_dir_fd=self._taken, dst_dir_fd=self._failed)
         os.fsync(self._failed)
         return shown_name(name)
 
