@@ -1,6 +1,7 @@
 """The spool directory's files: which are found, read, removed, moved away."""
 
 import asyncio
+import errno
 import json
 import os
 import socket
@@ -325,6 +326,26 @@ def test_a_full_failed_folder_moves_nothing(folder, monkeypatch):
             folder.fail(found, b"{}")
     assert names(folder, "new") == ["a"]
     assert names(folder, "failed") == ["a", "a.reason.json"]
+
+
+def test_a_failed_folder_on_another_file_system_gathers_no_reasons(folder, monkeypatch):
+    """However often the move is tried in vain; the file waits in .taken/ and goes once it can."""
+    path = put(folder, b"a", b"bad")
+    rename = os.rename
+
+    def crossing(source, target, **fds):
+        if fds["src_dir_fd"] == folder._taken:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(source, target, **fds)
+
+    monkeypatch.setattr(os, "rename", crossing)
+    for _ in range(2):
+        (found,) = scan(folder)
+        with pytest.raises(OSError, match="cross-device"):
+            folder.fail(found, b"{}")
+        assert (path.exists(), names(folder, ".taken"), names(folder, "failed")) == (False, ["a"], [])
+    monkeypatch.undo()
+    assert folder.fail(scan(folder)[0], b"{}") == "a"
 
 
 def test_limits_of_one_place():
