@@ -103,7 +103,8 @@ def test_what_must_be_sent_is_said(parts: Parts) -> None:
             assert (status < 400) is not one["requestBody"]["required"], f"{method} {path}: {status}"
     content = DOCUMENT["paths"]["/api/v1/endpoints"]["post"]["requestBody"]["content"]
     assert set(DOCUMENT["paths"]["/api/v1/events"]["post"]["responses"]["200"]["content"]) == {JSON, NDJSON}
-    assert {"required": ["url"]} in content["application/json"]["schema"]["allOf"]
+    needed = content["application/json"]["schema"]["allOf"][1]
+    assert (needed["required"], needed["properties"]["url"]["type"]) == (["url"], "string")
 
 
 def test_open_calls_take_no_token_in_the_document_either() -> None:

@@ -20,7 +20,7 @@ from ringback.api.schemas import kind, schemas
 from ringback.api.submit import NDJSON
 
 JSON = "application/json"
-#: Bodies, by schema, that may be left out; and members that a call needs of a schema it shares with others.
+#: Bodies, by schema, that may be left out; and texts that a call needs of a schema it shares with others.
 OPTIONAL_BODIES = frozenset({"RotateFields", "TokenFields", "DbPruneFields"})
 NEEDED = {("POST", "EndpointFields"): ["url"]}
 
@@ -120,5 +120,6 @@ def _response(description: str, gives: str) -> dict[str, Any]:
 def _content(route: Route) -> dict[str, Any]:
     types = (JSON, NDJSON) if route.takes == "Event" else (JSON,)
     needed = NEEDED.get((route.method, route.takes))
-    schema = {"allOf": [kind(route.takes), {"required": needed}]} if needed else kind(route.takes)
+    given = {"required": needed, "properties": {name: {"type": "string", "minLength": 1} for name in needed or ()}}
+    schema = {"allOf": [kind(route.takes), given]} if needed else kind(route.takes)
     return {type_: {"schema": schema} for type_ in types}

@@ -302,7 +302,7 @@ def _of_the_rest() -> dict[str, Schema]:
         "DoctorFields": {
             "type": "object",
             "description": "A url, or an endpoint by its id; send: it gets a test event, too",
-            "properties": {"url": kind("text"), "endpoint": kind("text"), "send": kind("bool")},
+            "properties": {"url": kind("text?"), "endpoint": kind("text?"), "send": kind("bool")},
             "additionalProperties": False,
         },
         "Diagnosis": _object(
