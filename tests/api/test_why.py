@@ -38,6 +38,23 @@ def test_a_delivery(parts: Parts) -> None:
     assert told["next"]["at"] is None
 
 
+def test_a_failing_endpoint_with_a_backlog_tells_its_latest_attempts(parts: Parts) -> None:
+    """However many wait untried behind them; the doctor too knows what they ended with."""
+    made = parts.endpoint(name="crm")
+    for number in range(9):
+        parts.event(id=f"e{number}")
+    later = parts.deps.clock.now_ms() + 600_000
+    for seq, lane in parts.flights.owed[:2]:
+        parts.attempt(seq, lane, retry_at(later), outcome="bad_status", status=503)
+    told = texts(parts.call("GET", f"/api/v1/why/{made['id']}")[1])
+    assert sorted(text for text in told if "503" in text) == [
+        f"event e{number} (a.b): attempt 1 ended with 503; it is tried again" for number in (0, 1)
+    ]
+    steps = parts.call("POST", "/api/v1/doctor", {"endpoint": made["id"]})[1]["steps"]
+    (step,) = [step for step in steps if step["step"] == "attempts"]
+    assert step["text"] == "its latest 2 deliveries ended with 503, 503 (newest first)"
+
+
 def test_what_is_ahead_of_it(parts: Parts) -> None:
     """Earlier deliveries of the same lane are counted, those of others aren't."""
     parts.endpoint(events=["a.*"])

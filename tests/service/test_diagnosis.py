@@ -274,6 +274,7 @@ def test_a_failing_lane_and_its_next_retry():
     assert steps["lane"].level is steps["attempts"].level is Level.WARNING
     assert "latest 3 attempts failed" in steps["lane"].text
     assert "next retry is due at 2027-01-16" in steps["lane"].text
+    assert steps["lane"].do.endswith("once it is mended, ringback endpoint retry crm sends what waits")
     assert "503, 200" in steps["attempts"].text
     assert steps["owed"].text == "it is owed 4 deliveries"
 

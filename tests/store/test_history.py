@@ -159,6 +159,20 @@ async def test_one_delivery_shows_all_attempts_and_the_full_body(store: Store):
     assert await store.history.get_delivery(1, 2) is None
 
 
+async def test_a_backlog_hides_no_attempt(store: Store):
+    """What a lane tried last is found in front of thousands that wait: retries, and what ended before them."""
+    for number in range(1, 41):
+        await store.run(accept(f"e{number}", 1, 2))
+    for seq in range(1, 21):
+        step = succeeded() if seq % 2 else retry_at(NOW_MS + seq * 1000)
+        await store.run(Finish(1, seq, step, attempt(started_at_ms=NOW_MS + seq)))
+    latest = await store.history.latest_tried(1, 5)
+    assert [row.event for row in latest] == [20, 19, 18, 17, 16]
+    await store.run(Finish(1, 40, succeeded(), attempt(started_at_ms=NOW_MS + 99)))
+    assert [row.event for row in await store.history.latest_tried(1, 3)] == [40, 20, 19]
+    assert await store.history.latest_tried(2, 5) == []
+
+
 async def test_the_index_is_built_when_nothing_else_is_to_do(store: Store):
     """At rest every delivery is in the history index, without anybody asking."""
     await store.all(*[accept(f"e{i}", 1, 2) for i in range(50)])

@@ -26,7 +26,6 @@ from ringback.service.diagnosis import Level, Step
 from ringback.service.diagnosis_endpoint import Standing
 from ringback.service.doctor import Asked
 from ringback.service.endpoint_fields import Problem, Refusal
-from ringback.store.views import DeliveryFilter
 
 #: Of its newest deliveries.
 LATEST = 5
@@ -102,14 +101,13 @@ def _asked(deps: Deps, endpoint: Endpoint) -> Asked:
 
 async def _standing(deps: Deps, endpoint: Endpoint) -> Standing:
     owing = await deps.stats_reads.owing(endpoint.lane, OWED_CAP)
-    latest = await deps.reads.list_deliveries(DeliveryFilter(lane=endpoint.lane), limit=LATEST)
     return Standing(
         endpoint=endpoint,
         dialect=dialects.get(endpoint.dialect),
         lane=deps.lane_facts(endpoint.lane),
         owed=owing.rows,
         capped=owing.rows >= OWED_CAP,
-        latest=latest.items,
+        latest=await deps.reads.latest_tried(endpoint.lane, LATEST),
         trying=deps.verify.trying(endpoint.lane),
         divert_to=deps.divert_to,
         now_ms=deps.clock.now_ms(),

@@ -32,7 +32,7 @@ from ringback.store.views import AttemptView, DeliveryFilter, DeliveryRow, Event
 #: Of one event: deliveries told, and other endpoints of its tenant judged.
 MAX_DELIVERIES = 100
 MAX_JUDGED = 200
-#: Of one endpoint: its latest deliveries told.
+#: Of one endpoint: the deliveries tried last that are told.
 LATEST = 5
 
 FILTERS = ONE
@@ -198,7 +198,7 @@ def _anything(_type: str) -> bool:
 
 async def _of_endpoint(deps: Deps, endpoint: Endpoint) -> dict[str, Any]:
     owing = await deps.stats_reads.owing(endpoint.lane, OWED_CAP)
-    page = await deps.reads.list_deliveries(DeliveryFilter(lane=endpoint.lane), limit=LATEST)
+    latest = await deps.reads.latest_tried(endpoint.lane, LATEST)
     lane, now_ms = deps.lane_facts(endpoint.lane), deps.clock.now_ms()
     active = endpoint.status is EndpointStatus.ACTIVE
     trying = deps.verify.trying(endpoint.lane)
@@ -210,7 +210,7 @@ async def _of_endpoint(deps: Deps, endpoint: Endpoint) -> dict[str, Any]:
         "tenant": endpoint.tenant,
         "status": endpoint.status,
         "summary": words.endpoint_summary(endpoint, owing.rows, capped=owing.rows >= OWED_CAP),
-        "timeline": _lines(words.endpoint_timeline(endpoint, page.items, trying)),
+        "timeline": _lines(words.endpoint_timeline(endpoint, latest, trying)),
         "waits_for": standing if owing.rows or not active else [],
         "next": _next(lane.next_due_ms if active and owing.rows else None, trying, now_ms),
     }

@@ -144,6 +144,8 @@ def _lane(facts: Standing) -> list[Step]:
             ok("lane", f"nothing holds it back: {lane.in_flight} requests in flight, {lane.allowed} allowed{after}")
         ]
     do = "it speeds up by itself with the first success; see the steps below for why it fails"
+    if due is not None and due > facts.now_ms:
+        do += f"; once it is mended, ringback endpoint retry {_called(facts.endpoint)} sends what waits"
     text = "; ".join(waits) + after
     return [warning("lane", text, do) if lane.failing else ok("lane", text)]
 

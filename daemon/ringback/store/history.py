@@ -33,6 +33,9 @@ SCAN_ROWS = 20_000
 #: A first, short look has this many rows for each wanted: enough when most rows pass the filters.
 FIRST_LOOK = 4
 
+#: Waiting retries of a lane that are looked through for its latest attempts.
+SCAN_RETRIES = 256
+
 #: The latest attempts shown of one delivery.
 MAX_ATTEMPTS_SHOWN = 1000
 
@@ -91,6 +94,16 @@ _DELIVERIES = (
 _DELIVERY = (
     _DELIVERY_COLUMNS + " FROM delivery d CROSS JOIN event e ON e.seq = d.event"
     " CROSS JOIN tenant t ON t.no = e.tenant WHERE d.event = ? AND d.lane = ?"
+)
+# The first row that no attempt has finished of yet, as far as a lane goes in order: just before it is what was tried.
+_OLDEST_FRESH = "SELECT min(event) FROM owed WHERE lane = ? AND phase = 0 AND due_ms = 0"
+# What is due last was, about, tried last.
+_RETRIED = (
+    _DELIVERY_COLUMNS  # noqa: S608 - constants
+    + " FROM (SELECT event FROM (SELECT event, attempts FROM owed WHERE lane = ?1 AND phase = 1"
+    " ORDER BY due_ms DESC, event DESC LIMIT ?2) WHERE attempts > 0 LIMIT ?3) AS k"
+    " CROSS JOIN delivery d ON d.event = k.event AND d.lane = ?1"
+    " CROSS JOIN event e ON e.seq = d.event CROSS JOIN tenant t ON t.no = e.tenant"
 )
 _ATTEMPTS = (
     "SELECT n, run, started_ms, elapsed_ms, outcome, status, error, info FROM ("
@@ -174,6 +187,20 @@ class HistoryReads:
         }
         rows, following = await self._page(_keys(wanted), _DELIVERIES, where, values, limit)
         return Page([_row(row) for row in rows], following)
+
+    async def latest_tried(self, lane: int, limit: int) -> list[DeliveryRow]:
+        """The deliveries of a lane that were tried last, the latest first; a backlog of untried ones hides none.
+
+        About: of what was sent long after its turn (a retry by hand, a late ``deliver_after``) some may be missing.
+        """
+        wanted = DeliveryFilter(lane=lane)
+        found = (await self.list_deliveries(wanted, limit=limit)).items
+        edge = (await self._reader.fetch(_OLDEST_FRESH, (lane,)))[0][0]
+        if edge is not None:
+            found = [*found, *(await self.list_deliveries(wanted, limit=limit, before=(edge, lane))).items]
+        found = [*found, *map(_row, await self._reader.fetch(_RETRIED, (lane, SCAN_RETRIES, limit)))]
+        tried = {row.event: row for row in found if row.started_at_ms is not None}
+        return sorted(tried.values(), key=lambda row: (row.started_at_ms or 0, row.event), reverse=True)[:limit]
 
     async def ahead(self, event: int, lane: int, cap: int) -> int:
         """How many owed rows of its lane stand before this one, counted up to ``cap``; 0 if it isn't owed."""
