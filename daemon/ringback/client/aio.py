@@ -101,7 +101,10 @@ class AsyncProducer:
     async def stream(
         self, events: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
     ) -> AsyncIterator[Ack | Rejected]:
-        """As ``send_many``, for any number: ``events`` is read, sent and answered a window at a time."""
+        """As ``send_many``, for any number: ``events`` is read, sent and answered a window at a time.
+
+        Raises: as ``send_many``, of the window under way; what comes after it in ``events`` has not been read.
+        """
         part: list[Mapping[str, Any]] = []
         async for event in _each(events):
             part.append(event)

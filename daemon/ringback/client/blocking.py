@@ -104,7 +104,10 @@ class Producer:
         return self._exchange([prepare(event) for event in events])
 
     def stream(self, events: Iterable[Mapping[str, Any]]) -> Iterator[Ack | Rejected]:
-        """As ``send_many``, for any number: ``events`` is read, sent and answered a window at a time."""
+        """As ``send_many``, for any number: ``events`` is read, sent and answered a window at a time.
+
+        Raises: as ``send_many``, of the window under way; what comes after it in ``events`` has not been read.
+        """
         rest = iter(events)
         while part := list(islice(rest, self._window)):
             yield from self.send_many(part)
