@@ -1,7 +1,10 @@
 """Where ``ringback db backup`` and ``backup-keys`` write: never over what they would destroy."""
 
+import errno
+import os
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 from tests.store.kit import MASTERS, accept, opened
 
@@ -40,3 +43,21 @@ async def test_no_backup_takes_the_place_of_anything_else(tmp_path: Path) -> Non
     (tmp_path / "keys").touch()  # as mktemp makes it
     for _ in range(2):
         assert "the keyring, " in run("backup-keys", str(tmp_path / "keys"))
+
+
+async def test_a_full_disk_is_said_with_the_file_it_befell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that fails names no file by itself; nothing is left behind."""
+    async with opened(tmp_path / "state", masters=MASTERS) as store:
+        await store.run(accept("e1"))
+    config, file = tmp_path / "ringback.toml", tmp_path / "keys"
+    config.write_text(f'daemon.state_dir = "{tmp_path}/state"\napi.socket = "{tmp_path}/c.sock"\n')
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    told = CliRunner(env={"RINGBACK_SOCKET": None}).invoke(
+        main, ["db", "backup-keys", str(file), "--config", str(config)]
+    )
+    assert (told.exit_code, told.stderr) == (1, f"ringback: {file}: No space left on device\n")
+    assert not list(tmp_path.glob("keys*"))  # noqa: ASYNC240 - a folder of this test alone

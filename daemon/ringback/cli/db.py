@@ -71,8 +71,8 @@ def backup(
 
     part.unlink(missing_ok=True)
     try:
-        made = _guarded(make)
-        _guarded(lambda: store.publish(part, file))
+        made = _guarded(make, file)
+        _guarded(lambda: store.publish(part, file), file)
     finally:
         part.unlink(missing_ok=True)
     told = {"file": str(file), "bytes": made.size, "taken_at": _time(made.taken_at_ms), "counts": made.counts}
@@ -113,8 +113,8 @@ def backup_keys(file: Path, config_path: str | None, socket_path: str | None) ->
 
     part.unlink(missing_ok=True)
     try:
-        _guarded(make)
-        _guarded(lambda: store.publish(part, file))
+        _guarded(make, file)
+        _guarded(lambda: store.publish(part, file), file)
     finally:
         part.unlink(missing_ok=True)
     click.echo(f"{file}: the keyring, {_size(file.stat().st_size)}")
@@ -312,8 +312,8 @@ def _daemon(config_path: str | None, socket_path: str | None) -> Api:
     return Api(find_socket("control", config_path, socket_path), LONG_ANSWER_S)
 
 
-def _guarded(work: Callable[[], Any]) -> Any:
-    """The work's answer; what the store says is wrong becomes a sentence and an exit code."""
+def _guarded(work: Callable[[], Any], file: Path | None = None) -> Any:
+    """The work's answer; what the store says is wrong becomes a sentence and an exit code. ``file``: being written."""
     from ringback.store.errors import StateError, StateLocked  # noqa: PLC0415 - as above
     from ringback.store.restore import NotEmpty  # noqa: PLC0415 - as above
 
@@ -326,7 +326,7 @@ def _guarded(work: Callable[[], Any]) -> Any:
     except StateError as problem:
         raise CommandError(str(problem)) from None
     except OSError as problem:
-        raise CommandError(f"{problem.filename}: {problem.strerror}") from None
+        raise CommandError(f"{problem.filename or file}: {problem.strerror}") from None  # a write names no file
 
 
 def _say_held(found: Mapping[str, Any]) -> None:

@@ -115,7 +115,8 @@ def restore(
     except FileNotFoundError:
         raise
     except (OSError, sqlite3.Error) as error:
-        raise StateUnusable(f"cannot restore into {directory}: {error}") from error
+        words = error.strerror if isinstance(error, OSError) else error
+        raise StateUnusable(f"cannot restore into {directory}: {words}") from error
 
 
 def _refuse_others(directory: Path) -> None:
