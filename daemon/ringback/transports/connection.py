@@ -42,6 +42,7 @@ class HttpConnection(ResponseHandler):
         self.served = 0
         self.wire_bytes = 0
         self.parked = False
+        self._counted = False
         self._pool = pool
         self._budget = 0
         self._heads = 0
@@ -66,6 +67,7 @@ class HttpConnection(ResponseHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count it: only now is there something to close."""
         super().connection_made(transport)
+        self._counted = True
         self._pool.opened()
 
     def data_received(self, data: bytes) -> None:
@@ -85,8 +87,14 @@ class HttpConnection(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell the pool before anybody else."""
-        self._pool.lost(self)
+        self.forget()
         super().connection_lost(exc)
+
+    def forget(self) -> None:
+        """Tell the pool, once, that this is over; also where uvloop doesn't: cancelled as the connection was made."""
+        if self._counted:
+            self._counted = False
+            self._pool.lost(self)
 
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
         """A response's head is complete: count it."""

@@ -217,16 +217,18 @@ class Dialer:
     ) -> HttpConnection:
         """Make a connected socket a connection, encrypted if the origin says so. Raises DialError; owns the socket."""
         loop = asyncio.get_running_loop()
+        connection = make()
         try:
             if origin.scheme == "http":
-                return (await loop.create_connection(make, sock=sock))[1]
+                await loop.create_connection(lambda: connection, sock=sock)
+                return connection
             progress.stage = "in the TLS handshake"
             context = self._contexts.get(origin.tls_verify)
             if context is None:  # reads the system's certificates: 20 ms that the loop must not lose
                 context = await asyncio.to_thread(_tls_context, verify=origin.tls_verify)
                 self._contexts[origin.tls_verify] = context
-            _, connection = await loop.create_connection(
-                make,
+            await loop.create_connection(
+                lambda: connection,
                 sock=sock,
                 ssl=context,
                 server_hostname=origin.host.rstrip("."),
@@ -246,6 +248,7 @@ class Dialer:
             raise DialError(OutcomeKind.TLS_FAILED, text, verify_code=code) from None
         except BaseException:
             sock.close()
+            connection.forget()
             raise
         return connection
 

@@ -10,6 +10,7 @@ from tests.harness.hostile_server import HostileServer
 from tests.transports.http.helpers import request
 
 from ringback.core.model import OutcomeKind
+from ringback.transports.connection import HttpConnection
 
 SHORT_S = 0.2
 PATIENCE_S = 30.0
@@ -208,6 +209,22 @@ async def test_a_cancelled_send_lets_the_cancellation_through(sender, server):
         with pytest.raises(asyncio.CancelledError):
             await task
     await eventually(lambda: sender.open_connections == 0)
+
+
+async def test_a_send_cancelled_as_its_connection_is_made_leaves_none(sender, server, monkeypatch):
+    """Whatever the loop tells of it, a connection that nobody waits for any more isn't counted as open."""
+    made = HttpConnection.connection_made
+
+    def made_too_late(connection, transport):
+        made(connection, transport)
+        task.cancel()
+
+    monkeypatch.setattr(HttpConnection, "connection_made", made_too_late)
+    task = asyncio.create_task(sender.send(request(server.url("ok")), PATIENCE_S))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await eventually(lambda: sender.open_connections == 0)
+    assert sender.idle_connections == 0
 
 
 @pytest.mark.parametrize(
