@@ -1,7 +1,8 @@
 """Producers and a receiver inside the namespace: load over restarts, and the account of it.
 
-``python3 systemd_load.py --socket PATH --port N --stop FILE`` emits until FILE exists, waits until everything that was
-acknowledged has arrived, and prints one JSON object. Standard library only: it runs where the tests' packages don't.
+``python3 systemd_load.py --socket PATH --port N --stop FILE --acked FILE`` emits until the first FILE exists, says in
+the other how much is acknowledged so far, waits until all of it has arrived, and prints one JSON object. Standard
+library only: it runs where the tests' packages don't.
 A producer behaves as the protocol asks: when a connection ends before the answer it sends again under the same id.
 """
 
@@ -107,14 +108,18 @@ def main() -> None:
     parser.add_argument("--socket", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--stop", type=Path, required=True)
+    parser.add_argument("--acked", type=Path, required=True, help="where to say how many were acknowledged so far")
     given = parser.parse_args()
     receiver = Receiver(given.port)
     threading.Thread(target=receiver.serve_forever, daemon=True).start()
     producers = [Producer(number, given.socket, given.stop) for number in range(PRODUCERS)]
     for producer in producers:
         producer.start()
-    for producer in producers:
-        producer.join()
+    while any(producer.is_alive() for producer in producers):
+        fresh = given.acked.with_suffix(".new")
+        fresh.write_text(str(sum(len(producer.acked) for producer in producers)))
+        fresh.replace(given.acked)  # at once: whoever reads it never sees half
+        time.sleep(PAUSE_S)
     acked = {key for producer in producers for key in producer.acked}
     deadline = time.monotonic() + ARRIVAL_TIMEOUT_S
     while not acked <= receiver.seen.keys() and time.monotonic() < deadline:

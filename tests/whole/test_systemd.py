@@ -18,7 +18,10 @@ pytestmark = pytest.mark.whole
 RESTARTS = 20
 PORT = 9100
 SECRET = "whsec_c2VjcmV0IG9mIHRoZSBzeXN0ZW1kIHRlc3RzIQ=="
-WATCHDOG_S = 6
+#: For the test of the watchdog alone: elsewhere a machine that stands still for so long must not change what is tested.
+WATCHDOG_S = 3
+#: Acknowledgements between two restarts under load.
+PROGRESS = 32
 STRANGER_UID = 4242
 
 CONFIG = """
@@ -27,7 +30,6 @@ daemon.shutdown_grace_s = 5
 """
 DROP_IN = f"""
 [Service]
-WatchdogSec={WATCHDOG_S}
 LoadCredential=crm-secret:{CREDENTIALS}/crm-secret
 LoadCredential=master-key:{CREDENTIALS}/master-key
 """
@@ -72,7 +74,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     (made.units / "ringback.service.d" / "test.conf").write_text(DROP_IN)
     probing = NOT_IN_PROBE.sub("", service).replace(
         "[Service]\n",
-        f"[Service]\nType=oneshot\nExecStart={PYTHON} {SCRIPTS}/systemd_probe.py\n{DROP_IN.splitlines()[3]}\n",
+        f"[Service]\nType=oneshot\nExecStart={PYTHON} {SCRIPTS}/systemd_probe.py\n{DROP_IN.splitlines()[2]}\n",
     )
     (made.units / "probe.service").write_text(probing)
     try:
@@ -151,14 +153,12 @@ def test_the_master_key_of_a_credential_encrypts_what_is_stored(running: Machine
 def test_reload_takes_what_is_good_and_refuses_what_is_not(running: Machine) -> None:
     """A reload applies a good configuration in the same process and keeps the old one against a bad one."""
     pid = running.show("ringback", "MainPID")
-    known = len(running.log("config.reloaded"))
     configure(running, "delivery.concurrency = 33\n")
     running.exec("systemctl", "reload", "ringback")
-    assert "delivery.concurrency" in running.wait_log("config.reloaded", known + 1)[-1]["changed"]
-    known = len(running.log("config.rejected"))
+    assert "delivery.concurrency" in running.wait_log("config.reloaded")[0]["changed"]
     configure(running, "delivery.concurrency = 0\ndelivery.timeout_s = 0\n")
     running.exec("systemctl", "reload", "ringback")
-    assert running.wait_log("config.rejected", known + 1)[-1]["count"] == 2
+    assert running.wait_log("config.rejected")[0]["count"] == 2
     wait_until(lambda: "reload refused" in running.show("ringback", "StatusText"), 60, lambda: "the status", poll_s=0.1)
     configure(running)
     running.exec("systemctl", "reload", "ringback")
@@ -171,12 +171,18 @@ def test_restarts_under_load_refuse_nobody_and_lose_nothing(running: Machine, tm
     load = subprocess.Popen(
         running.command(
             PYTHON, f"{SCRIPTS}/systemd_load.py", "--socket", "/run/ringback/events.sock", "--port", str(PORT),
-            "--stop", "/run/load.stop",
+            "--stop", "/run/load.stop", "--acked", "/run/load.acked",
         ),
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
+
+    def acked() -> int:
+        return int(running.exec("sh", "-c", "cat /run/load.acked 2>/dev/null || echo 0"))
+
     try:
-        for _ in range(RESTARTS):
+        for number in range(RESTARTS):
+            goal = (number + 1) * PROGRESS  # without load the restarts prove nothing
+            wait_until(lambda least=goal: acked() >= least, 60, lambda: f"{acked()} acknowledged", poll_s=0.05)
             running.exec("systemctl", "restart", "ringback.service")
     finally:
         running.exec("touch", "/run/load.stop")
@@ -185,27 +191,39 @@ def test_restarts_under_load_refuse_nobody_and_lose_nothing(running: Machine, tm
     result = json.loads(out)
     print(result)
     assert (result["errors"], result["refused"], result["missing"]) == ([], [], [])
-    assert result["acked"] > 20 * RESTARTS, "without load the restarts prove nothing"
     assert result["reconnects"] >= RESTARTS
 
 
-def test_a_daemon_that_hangs_is_restarted(running: Machine) -> None:
+@pytest.fixture
+def impatient(running: Machine) -> Iterator[Machine]:
+    """The service with a short watchdog, for as long as the test takes."""
+    folder = "/run/systemd/system/ringback.service.d"
+    text = f"[Service]\\nWatchdogSec={WATCHDOG_S}\\n"
+    running.exec("sh", "-c", f"mkdir -p {folder} && printf '{text}' >{folder}/watchdog.conf")
+    running.exec("systemctl", "daemon-reload")
+    running.exec("systemctl", "restart", "ringback.service")
+    yield running
+    running.exec("rm", "-r", folder)
+    running.exec("systemctl", "daemon-reload")
+    running.exec("systemctl", "restart", "ringback.service")
+
+
+def test_a_daemon_that_hangs_is_restarted(impatient: Machine) -> None:
     """A stopped process feeds no watchdog: systemd kills it and starts another, which takes events again."""
-    pid = running.show("ringback", "MainPID")
-    running.exec("kill", "-STOP", pid)
+    assert impatient.show("ringback", "WatchdogUSec") == f"{WATCHDOG_S}s"
+    pid = impatient.show("ringback", "MainPID")
+    impatient.exec("kill", "-STOP", pid)
 
     def another() -> bool:
         return (
-            running.show("ringback", "MainPID") not in ("0", pid) and running.show("ringback", "SubState") == "running"
+            impatient.show("ringback", "MainPID") not in ("0", pid)
+            and impatient.show("ringback", "SubState") == "running"
         )
 
-    wait_until(
-        another, 20 * WATCHDOG_S, lambda: running.exec("systemctl", "status", "ringback", "--no-pager"), poll_s=0.2
-    )
-    wait_until(
-        lambda: "atchdog" in running.exec("journalctl", "-u", "ringback", "--no-pager"), 60, lambda: "the cause's line"
-    )
-    assert json.loads(running.exec(*emit(event_type="stt.jobs.completed")))["ok"]
+    wait_until(another, 120, lambda: impatient.exec("systemctl", "status", "ringback", "--no-pager"), poll_s=0.2)
+    journal = ("journalctl", "-u", "ringback", "--no-pager")
+    wait_until(lambda: "atchdog" in impatient.exec(*journal), 60, lambda: "the cause's line", poll_s=0.2)
+    assert json.loads(impatient.exec(*emit(event_type="stt.jobs.completed")))["ok"]
 
 
 def test_the_uid_of_a_producer_is_seen(running: Machine) -> None:
