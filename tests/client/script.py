@@ -62,4 +62,4 @@ def no(code, field=None):
 async def arrived(script, key):
     """Wait until the daemon has read that event."""
     there = lambda: any(event["id"] == key for event in script.events)  # noqa: E731 - a condition
-    await asyncio.to_thread(wait_until, there, 30, lambda: f"{key} didn't come")
+    await asyncio.to_thread(wait_until, there, 60, lambda: f"{key} didn't come")

@@ -28,18 +28,18 @@ def test_what_json_cannot_say_is_told_before_anything_is_sent(scripted):
 def test_a_fork_during_another_thread_s_call_leaves_the_child_free(scripted):
     """The child sends and closes though the lock was held when it was made; the parent's call is not disturbed."""
     gate = threading.Event()
-    script = scripted(lambda event: (event["id"] == "parent" and gate.wait(30), ok(event))[1])
-    producer = Producer(script.path, timeout_s=30)
+    script = scripted(lambda event: (event["id"] == "parent" and gate.wait(120), ok(event))[1])
+    producer = Producer(script.path, timeout_s=120)
     acks = []
     thread = threading.Thread(target=lambda: acks.append(producer.send("a", {}, id="parent")))
     thread.start()
-    wait_until(lambda: script.events, 30, lambda: "nothing came")
+    wait_until(lambda: script.events, 60, lambda: "nothing came")
     child = os.fork()
     if child == 0:
         status = 1
         try:
             with contextlib.suppress(Exception):
-                producer._timeout_s = 5  # what a held lock would cost
+                producer._timeout_s = 60  # what a held lock would cost
                 status = 0 if producer.send("a", {}, id="child").id == "child" else 2
                 producer.close()
         finally:
@@ -48,7 +48,7 @@ def test_a_fork_during_another_thread_s_call_leaves_the_child_free(scripted):
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     finally:
         gate.set()
-        thread.join(30)
+        thread.join(60)
         producer.close()
     assert [ack.id for ack in acks] == ["parent"]
 
@@ -56,17 +56,17 @@ def test_a_fork_during_another_thread_s_call_leaves_the_child_free(scripted):
 def test_a_producer_kept_busy_by_another_thread_is_unavailable(scripted):
     """Every event of the call is handed back, its outcome unknown."""
     gate = threading.Event()
-    script = scripted(lambda event: (gate.wait(30), ok(event))[1])
-    with Producer(script.path, timeout_s=30) as producer:
+    script = scripted(lambda event: (gate.wait(120), ok(event))[1])
+    with Producer(script.path, timeout_s=120) as producer:
         thread = threading.Thread(target=lambda: producer.send("a", {}))
         thread.start()
-        wait_until(lambda: script.events, 30, lambda: "nothing came")
+        wait_until(lambda: script.events, 60, lambda: "nothing came")
         producer._timeout_s = 0.05
         with pytest.raises(Unavailable, match="busy") as caught:
             producer.send_many([{"type": "a", "data": {}}] * 2)
         assert (len(caught.value.unanswered), caught.value.outcomes) == (2, (None, None))
         gate.set()
-        thread.join(30)
+        thread.join(60)
 
 
 async def test_a_connection_lost_as_it_is_made_is_made_again(scripted, monkeypatch):
@@ -81,7 +81,7 @@ async def test_a_connection_lost_as_it_is_made_is_made_again(scripted, monkeypat
             transport.abort()
 
     monkeypatch.setattr(AsyncProducer, "connected", losing)
-    async with AsyncProducer(script.path, timeout_s=10) as producer:
+    async with AsyncProducer(script.path, timeout_s=60) as producer:
         assert (await producer.send("a", {}, id="e1")).id == "e1"
 
 
