@@ -281,8 +281,10 @@ def test_a_crash_on_the_way_out_leaves_a_file_that_is_found(folder):
     assert [one.taken for one in scan(folder)] == [False]
 
 
-def test_a_bad_file_lies_in_failed_beside_its_reason(folder):
-    """Under its own name, or a numbered one where that is taken; nothing is overwritten."""
+def test_a_bad_file_lies_in_failed_beside_its_reason(folder, request):
+    """Under its own name, or a numbered one where that is taken; nothing is overwritten; the group may read why."""
+    before = os.umask(0o077)  # as in the unit
+    request.addfinalizer(lambda: os.umask(before))
     for content in (b"one", b"two", b"three"):
         put(folder, b"a.json", content)
         (found,) = scan(folder)

@@ -260,6 +260,7 @@ class SpoolFolder:
     def _write(self, name: bytes, content: bytes) -> None:
         fd = os.open(_WRITING, _REASON, REASON_MODE, dir_fd=self._failed)
         with open(fd, "wb") as file:  # noqa: PTH123 - a descriptor, no path
+            os.fchmod(fd, REASON_MODE)  # whatever the umask: the unit's would hide it from the producers' group
             file.write(content)
             file.flush()
             os.fsync(fd)
