@@ -25,6 +25,7 @@ def test_what_json_cannot_say_is_told_before_anything_is_sent(scripted):
     assert script.events == []
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # later Pythons warn of what is tested here
 def test_a_fork_during_another_thread_s_call_leaves_the_child_free(scripted):
     """The child sends and closes though the lock was held when it was made; the parent's call is not disturbed."""
     gate = threading.Event()
