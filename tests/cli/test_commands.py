@@ -286,9 +286,10 @@ def test_config_show_can_be_read_back(tmp_path: Path) -> None:
     acme = "[tenant.acme.callbacks]\nenabled = false\n"
     config.write_text(f'[egress]\nallow_networks = ["127.0.0.0/8"]\n[delivery]\ntimeout_s = 2.5\n{acme}')
     shown = CliRunner().invoke(main, ["config", "show", "--config", str(config)])
+    before = CliRunner().invoke(main, ["config", "show", "--config", str(config), "--json"])
     config.write_text(shown.stdout)
     again = CliRunner().invoke(main, ["config", "show", "--config", str(config), "--json"])
-    assert CliRunner().invoke(main, ["config", "show", "--config", str(config)]).stdout == shown.stdout
+    assert again.stdout == before.stdout
     assert json.loads(again.stdout)["delivery"]["timeout_s"] == 2.5
     assert CliRunner().invoke(main, ["config", "check", "--config", str(config)]).exit_code == 0
 

@@ -1,6 +1,8 @@
 """``ringback config``: is it right, and what is in force."""
 
 import json
+import os
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -26,15 +28,20 @@ def check(config_path: str | None) -> None:
       ringback config check --config /etc/ringback/ringback.toml
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
     loaded = load_all(config_path)
-    declared = len(loaded.declarations)
-    click.echo(f"the configuration is good{f'; endpoints declared: {declared}' if declared else ''}")
+    from ringback.config import find_file  # noqa: PLC0415 - pydantic is slow to import
+
+    file, declared = find_file(config_path, os.environ), len(loaded.declarations)
+    click.echo(
+        f"the configuration is good ({file or 'no file, the defaults'})"
+        f"{f'; endpoints declared: {declared}' if declared else ''}"
+    )
 
 
 @configuration.command()
 @_CONFIG
 @json_option
 def show(config_path: str | None, as_json: bool) -> None:  # noqa: FBT001 - a command-line flag
-    """Show every setting in force: environment, file and defaults together, as TOML; the proxy's password is masked.
+    """Show every setting, as TOML, and where it was set if it isn't the default; the proxy's password is masked.
 
     \b
     Example:
@@ -45,17 +52,28 @@ def show(config_path: str | None, as_json: bool) -> None:  # noqa: FBT001 - a co
     if as_json:
         print_json(settings)
     else:
-        click.echo("\n\n".join(_tables(settings, "")))
+        from ringback.config import origins  # noqa: PLC0415 - pydantic is slow to import
+
+        click.echo("\n\n".join(_tables(settings, "", origins(config_path, os.environ))))
 
 
-def _tables(table: dict[str, Any], name: str) -> list[str]:
+def _tables(table: dict[str, Any], name: str, origins: Mapping[str, str]) -> list[str]:
     """A table and its inner ones as TOML; JSON's scalars and lists of text are TOML's too."""
-    own = [f"{_key(key)} = {json.dumps(value)}" for key, value in table.items() if _plain(value)]
+    own = [
+        f"{_key(key)} = {json.dumps(value)}{_comment(origins.get(f'{name}.{key}'))}"
+        for key, value in table.items()
+        if _plain(value)
+    ]
     found = ["\n".join([f"[{name}]", *own])] if own else []
     for key, value in table.items():
         if isinstance(value, dict):
-            found += _tables(value, f"{name}.{key}" if name else key)
+            found += _tables(value, f"{name}.{key}" if name else key, origins)
     return found
+
+
+def _comment(origin: str | None) -> str:
+    """Where a value comes from, behind it; a file's name must not end the line."""
+    return f"  # {origin}" if origin and origin.isprintable() else ""
 
 
 def _plain(value: object) -> bool:

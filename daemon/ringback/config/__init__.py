@@ -6,6 +6,6 @@ Must not know: who uses a setting, or how.
 from ringback.config.declarations import Declaration
 from ringback.config.master_key import MasterKeys
 from ringback.config.settings import Settings
-from ringback.config.sources import ConfigError, Loaded, find_file, load, load_all
+from ringback.config.sources import ConfigError, Loaded, find_file, load, load_all, origins
 
-__all__ = ["ConfigError", "Declaration", "Loaded", "MasterKeys", "Settings", "find_file", "load", "load_all"]
+__all__ = ["ConfigError", "Declaration", "Loaded", "MasterKeys", "Settings", "find_file", "load", "load_all", "origins"]

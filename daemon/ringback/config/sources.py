@@ -249,6 +249,21 @@ def load(path: str | None, env: Mapping[str, str], euid: int) -> Settings:
     return settings
 
 
+def origins(path: str | None, env: Mapping[str, str]) -> dict[str, str]:
+    """Where each key that isn't left at its default was set: {dotted key: the file, or ``$VARIABLE``}."""
+    file = find_file(path, env)
+    said = dict.fromkeys(_dotted(_read(file)[0]), file) if file else {}
+    return said | {key: f"${variable}" for key, variable in _overlay({}, env)[0].items()}
+
+
+def _dotted(table: Toml, prefix: str = "") -> Iterator[str]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
 def load_all(path: str | None, env: Mapping[str, str], euid: int) -> Loaded:
     """Read the settings and the declared endpoints.
 

@@ -1,0 +1,38 @@
+"""``ringback config``: which file was looked at, and where each setting comes from."""
+
+import tomllib
+
+import pytest
+from click.testing import CliRunner
+
+from ringback.cli import main
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    """A configuration, and an environment that has a say in it."""
+    found = tmp_path / "ringback.toml"
+    found.write_text(
+        '[daemon]\nstate_dir = "/srv/ringback"\n[delivery]\ntimeout_s = 3\n'
+        '[aliases]\n"asr.done" = "stt.jobs.completed"\n'
+    )
+    monkeypatch.setenv("RINGBACK_DELIVERY__TIMEOUT_S", "7")
+    monkeypatch.delenv("RINGBACK_CONFIG", raising=False)
+    return str(found)
+
+
+def test_a_check_names_the_file_it_looked_at(file):
+    """Whoever edited another one learns it here; without any, that the defaults were judged."""
+    done = CliRunner().invoke(main, ["config", "check", "--config", file])
+    assert (done.exit_code, done.stdout) == (0, f"the configuration is good ({file})\n")
+
+
+def test_what_is_set_is_shown_with_its_origin(file):
+    """The variable that won, the file, or nothing for a default; and it is TOML all the same."""
+    shown = CliRunner().invoke(main, ["config", "show", "--config", file]).stdout
+    lines = shown.splitlines()
+    assert "timeout_s = 7.0  # $RINGBACK_DELIVERY__TIMEOUT_S" in lines
+    assert f'state_dir = "/srv/ringback"  # {file}' in lines
+    assert f'"asr.done" = "stt.jobs.completed"  # {file}' in lines
+    assert "connect_timeout_s = 5.0" in lines
+    assert tomllib.loads(shown)["delivery"]["timeout_s"] == 7
