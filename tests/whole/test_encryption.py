@@ -289,7 +289,7 @@ def test_the_master_key_is_changed_by_a_restart(daemon: Daemon, receiver: Receiv
 
 
 def test_a_payload_that_was_changed_is_never_sent(daemon: Daemon, receiver: Receiver) -> None:
-    """Two events' payloads exchanged behind the daemon's back: both end dead by name, a third one goes out."""
+    """Two events' payloads exchanged behind its back: a check names both, both end dead, a third one goes out."""
     keyed(daemon).start()
     made = daemon.endpoint(receiver.url("/ok/a"), name="a")
     daemon.api("POST", f"/api/v1/endpoints/{made['id']}/pause")
@@ -300,6 +300,8 @@ def test_a_payload_that_was_changed_is_never_sent(daemon: Daemon, receiver: Rece
         db.execute("UPDATE payload SET event = -event WHERE event < 3")
         db.execute("UPDATE payload SET event = 3 + event WHERE event < 0")
     daemon.start()
+    told = daemon.api("POST", "/api/v1/db/check")[1]["problems"]
+    assert [problem.split(" can't be read")[0] for problem in told] == [f"the payload of event {n}" for n in (1, 2)]
     daemon.api("POST", f"/api/v1/endpoints/{made['id']}/resume")
     daemon.wait_status("e3", "succeeded")
     for event_id in ("e1", "e2"):
