@@ -1,5 +1,6 @@
 """Settings: what was meant and misspelt, in a file or in the environment, is told by name."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,14 @@ def test_brackets_without_end_are_a_problem(tmp_path):
     (folder / "deep.toml").write_text(deep)
     with pytest.raises(ConfigError, match=r"deep\.toml: is not TOML"):
         load_all(str(write(tmp_path, "")), HOME, 1000)
+
+
+def test_a_pipe_in_the_file_s_place_holds_no_reload_up(tmp_path):
+    """It is refused at once, as nobody may ever write to it; what a shell hands over is read."""
+    os.mkfifo(tmp_path / "ringback.toml")
+    assert "is a pipe" in problems(tmp_path / "ringback.toml")[str(tmp_path / "ringback.toml")]
+    reading, writing = os.pipe()
+    os.write(writing, b"delivery.concurrency = 7")
+    os.close(writing)
+    assert load(f"/dev/fd/{reading}", HOME, 1000).delivery.concurrency == 7
+    os.close(reading)

@@ -9,6 +9,7 @@ import contextlib
 import grp
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from ringback.config.declarations import Declaration, read_declarations, there
+from ringback.config.declarations import Declaration, read_declarations, there, without_waiting
 from ringback.config.master_key import MasterKeys, read_master_keys
 from ringback.config.settings import Delivery, Egress, EndpointDefaults, Ingest, Settings
 from ringback.config.words import TOML, meant, words
@@ -80,8 +81,11 @@ def find_file(path: str | None, env: Mapping[str, str]) -> str | None:
 
 
 def _read(file: str) -> tuple[Toml, list[Problem]]:
+    handed = os.fspath(file).startswith("/dev/")  # what a shell hands over may be a pipe, and has a writer
     try:
-        with Path(file).open("rb") as stream:
+        with open(file, "rb", opener=None if handed else without_waiting) as stream:
+            if not handed and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
+                return {}, [(file, "is a pipe, which a reload might wait for in vain")]
             raw = stream.read(MAX_FILE_BYTES + 1)
         if len(raw) > MAX_FILE_BYTES:
             return {}, [(file, f"is larger than {MAX_FILE_BYTES} bytes")]
