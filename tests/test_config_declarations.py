@@ -7,7 +7,7 @@ import pytest
 
 from ringback.config import ConfigError, load, load_all
 from ringback.config.declarations import MAX_FILES, MAX_SECRET_BYTES
-from ringback.service.reload import judge_all
+from ringback.service.reload import judge_all, problems_of
 
 HOME = {"HOME": "/home/ada"}
 
@@ -153,3 +153,14 @@ def test_a_pipe_holds_no_start_or_reload_up(main):
         ("endpoint.0.secret_file", "is no regular file"),
         ("endpoints.d/all.toml", "is no regular file"),
     ]
+
+
+def test_a_file_that_cannot_be_read_forbids_no_address(main):
+    """Of declarations beside a broken configuration only what is wrong whatever it says is told: no shadows of it."""
+    (main.parent / "endpoints.d" / "a.toml").write_text(
+        '[[endpoint]]\nname = "near"\nurl = "http://127.0.0.1/"\n[[endpoint]]\nname = "far"\nurl = "gopher://x/"\n'
+    )
+    main.write_text("[egress]\nallow_networks =\n")
+    with pytest.raises(ConfigError) as caught:
+        load_all(str(main), HOME, 1000)
+    assert [key for key, _ in problems_of(caught.value.rest)] == ["endpoints.d/a.toml: endpoint.1.url"]

@@ -286,7 +286,8 @@ def load_all(path: str | None, env: Mapping[str, str], euid: int) -> Loaded:
     problems += more + unread + _groups(merged)
     if problems or settings is None:
         lost = any(key == file for key, _ in problems)
-        raise ConfigError(sorted(problems), Loaded(settings or _for_judging(merged, unread=lost), declarations))
+        judging = _for_judging(merged, unread=lost) if lost or settings is None else settings
+        raise ConfigError(sorted(problems), Loaded(judging, declarations))
     return Loaded(settings, declarations, masters)
 
 
