@@ -79,6 +79,7 @@ def main(loaded: Loaded, load: Callable[[], Loaded], clock: Clock, chance: Chanc
     sink = configure(settings.log.format, settings.log.level, sys.stdout, clock)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.freeze()  # what the imports made stays: no full collection, nor the one at the end, walks through it again
+    gc.enable()  # the command has left it off for them
     allow_open_files()
     forbid_core_dumps()
     try:

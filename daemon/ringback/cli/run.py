@@ -3,6 +3,7 @@
 Role: options and settings; makes the clock and the chance. Everything else, the exit code too, is the runtime's.
 """
 
+import gc
 import sys
 
 import click
@@ -22,6 +23,7 @@ def run(config_path: str | None) -> None:
     Example:
       ringback run --config /etc/ringback/ringback.toml
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
+    gc.disable()  # what the imports make stays, and looking through it again and again is a sixth of the start
     loaded = load_all(config_path)
     from ringback import runtime  # noqa: PLC0415 - the daemon's weight is for this command alone
     from ringback.kit.clock import SystemChance, SystemClock  # noqa: PLC0415 - as above
