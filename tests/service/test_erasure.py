@@ -171,3 +171,17 @@ async def test_asked_again_in_the_middle_it_takes_what_came_since(tmp_path: Path
         await it.run()
         assert (await it.erasure.look("acme")).erasing is False
         assert rows(it.store.database.path, "SELECT count(*) FROM event WHERE length(digest) > 0") == [(0,)]
+
+
+async def test_a_step_that_meets_a_new_request_destroys_its_keys_first(tmp_path: Path) -> None:
+    """The request is committed, not yet answered: that is no failure, and nothing is put off."""
+    async with made(tmp_path) as it:
+        await it.store.run(accept("e1", 7))
+        await it.erasure.tenant("acme")
+        await it.store.run(accept("late", 7))
+        await it.store.run(begin_erasure("acme", 1))
+        with structlog.testing.capture_logs() as logs:
+            await it.run()
+        assert [line["event"] for line in logs] == ["tenant.erased"]
+        assert rows(it.store.database.path, "SELECT count(*) FROM event WHERE length(digest) > 0") == [(0,)]
+        assert rows(it.store.database.path, "SELECT count(*) FROM sealed_key") == [(0,)]

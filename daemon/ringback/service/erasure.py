@@ -204,6 +204,9 @@ class Erasure:
             await self._clock.sleep(AGAIN_S)
             return
         step = await self._writer.run(erase.erase_next(tenant, STEP_EVENTS, now_ms, doing.hour))
+        if step.keys_first:  # it is being asked for again at this moment
+            doing.locked = False
+            return
         doing.erased += step.events
         doing.hour = step.hour
         self._metrics.ended(DeliveryState.CANCELLED, step.cancelled)
