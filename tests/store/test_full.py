@@ -11,7 +11,7 @@ from tests.store.kit import MASTERS, NOW_MS, Store, accept, attempt, check_invar
 from ringback.core.lifecycle import succeeded
 from ringback.store import worker
 from ringback.store.database import open_state, with_room
-from ringback.store.errors import StateFull, StateUnusable
+from ringback.store.errors import StateFull, StateUnusable, StoreError
 from ringback.store.keyring import Keyring
 from ringback.store.ops import Accepted, Failed, Finish, Task
 from ringback.store.statedir import Ballast, Marker
@@ -81,6 +81,40 @@ async def test_a_full_disk_refuses_events_keeps_results_and_recovers(tmp_path, b
         assert store.writer.backlog_rows == 0
         assert disk.held is ballast, "the ballast is laid down again"
     check_invariants(tmp_path / "s" / "ringback.db")
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_what_is_asked_by_hand_waits_for_no_room(tmp_path):
+    """The call that meets the full disk is refused and not done later; a ballast still serves it; others wait."""
+    ran, over = [], asyncio.Event()
+    async with opened(tmp_path / "s", FaultyConnection) as store:
+        disk = store.database.ballast = Disk(tmp_path, 4096)
+        assert disk.hold()
+        disk.free = False
+        await store.run(accept("a", 1))
+        writer = store.database.writer
+        writer.arm(1, full_error, only="BEGIN", rolls_back=True)
+        with store.writer.by_hand():
+            assert await store.run(Task("served", lambda _: ran.append("served"))) is None
+            writer.arm(1, full_error, only="BEGIN", times=10**9, rolls_back=True)
+            kept = asyncio.ensure_future(_later(store, over, lambda: ran.append("later")))
+            with pytest.raises(StoreError, match="nothing was changed") as refused:
+                await store.run(Task("asked", lambda _: ran.append("asked")))
+        assert refused.value.code == "storage_full"
+        result = asyncio.ensure_future(store.run(Finish(1, 1, succeeded(), attempt())))
+        over.set()
+        async with asyncio.timeout(60):
+            while store.writer.backlog_rows < 2:  # noqa: ASYNC110 - the writer has no event for it
+                await asyncio.sleep(0)
+        writer.arm(0)
+        assert await asyncio.wait_for(asyncio.gather(result, kept), 60) == [True, None]
+    assert ran == ["served", "later"]
+
+
+async def _later(store, over, function) -> None:
+    """A task begun by a call, that writes when that call is over."""
+    await over.wait()
+    await store.run(Task("later", lambda _: function()))
 
 
 @pytest.mark.usefixtures("_impatient")

@@ -236,3 +236,23 @@ def test_a_start_that_has_no_room_at_all_says_so(daemon: Daemon, disk: SmallDisk
     daemon.start()
     receiver.wait_for("/status/500/a", requests=known + 1)
     assert set(receiver.seen("/status/500/a")) == {"before"}
+
+
+@pytest.mark.parametrize(("disk", "daemon"), [("small", "plain")], indirect=True)
+def test_the_call_that_finds_the_disk_full_is_refused(daemon: Daemon, disk: SmallDisk) -> None:
+    """Where calls of the API alone fill it, the one that fits no more is answered, and not made up for later."""
+    daemon.start()
+    disk.fill(leave=LEFT_BYTES)
+    answers = []
+    while not answers or answers[-1][0] == 201:
+        asked = {"url": "https://a.example/", "name": f"n{len(answers)}", "description": "x" * 500}
+        answers.append(daemon.api("POST", "/api/v1/endpoints", asked))
+        assert len(answers) < 5000, "the disk never was full"
+    status, told = answers.pop()
+    assert (status, told["code"]) == (507, "storage_full")
+    assert "nothing was changed" in told["detail"]
+    daemon.wait_log("store.full")
+    disk.empty()
+    wait_recovered(daemon)
+    assert daemon.sql("SELECT count(*) FROM endpoint") == [(len(answers),)]
+    assert daemon.api("POST", "/api/v1/endpoints", asked)[0] == 201

@@ -19,12 +19,16 @@ BACKGROUND_PATIENCE = 64
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One operation and who waits for it. ``rows`` and ``size`` (bytes): its weight."""
+    """One operation and who waits for it. ``rows`` and ``size`` (bytes): its weight.
+
+    ``patient``: rather waits for room on the disk than being refused.
+    """
 
     op: Op | Any  # Any: msgspec can't look into the generic task
     done: Done
     rows: int
     size: int
+    patient: bool = True
 
 
 class Inbox:

@@ -27,6 +27,9 @@ SHUTTING_DOWN = "shutting_down"
 #: What a full disk is called, to whoever is refused for it.
 DISK_FULL = "the disk is full"
 
+#: The same, to whoever asked for a change by hand: it won't be made behind his back when there is room again.
+NO_ROOM = f"{DISK_FULL}, nothing was changed: free some space and ask again"
+
 #: What a row weighs beyond its blobs, in bytes: for the batch's bound and the estimate of the log's growth.
 ROW_OVERHEAD_BYTES = 256
 

@@ -3,8 +3,9 @@
 Role: the loop around ``Engine``: when to commit what, and what follows from a full disk or a broken one.
 Rules: owns the writer's connection while it runs; talks to the loop only through ``Loopside``. While the disk is full,
 events are tried (so that recovery needs no restart) unless the ballast has been let go: then they are refused until
-there is room to lay it down again, and the space it gave serves the results that were kept. While ``shut`` holds words,
-events are refused with them and everything else goes on.
+there is room to lay it down again, and the space it gave serves the results that were kept. What somebody asked for by
+hand (``Entry.patient`` is false) is kept no longer than there is hope: with no ballast left it is refused. While
+``shut`` holds words, events are refused with them and everything else goes on.
 Must not know: what the operations mean; sockets, dispatch.
 """
 
@@ -19,7 +20,17 @@ from ringback.store.engine import KEPT, Engine
 from ringback.store.faults import describe
 from ringback.store.inbox import MAX_BATCH_ROWS, Entry, Inbox
 from ringback.store.lane_history import HISTORY_CHUNK_ROWS, HISTORY_LAG_ROWS, SMALL_CHUNK_ROWS, Indexed, index_history
-from ringback.store.ops import DISK_FULL, STORAGE_FULL, UNKNOWN_OUTCOME, Accepted, AcceptEvent, Done, Failed, Result
+from ringback.store.ops import (
+    DISK_FULL,
+    NO_ROOM,
+    STORAGE_FULL,
+    UNKNOWN_OUTCOME,
+    Accepted,
+    AcceptEvent,
+    Done,
+    Failed,
+    Result,
+)
 
 #: Nothing submitted for this long: time for the work that waits for quiet.
 IDLE_S = 0.05
@@ -134,6 +145,8 @@ class Worker:
             self._commit(entries)
         if (self._in_need or self.full) and self._clock.monotonic() >= self._next_retry:
             self._retry()
+        if self.stuck:
+            self._refuse_the_impatient()
         if self._engine.broken is None:
             self._tidy(idle=not entries)
 
@@ -297,6 +310,12 @@ class Worker:
         answers = [Answer(entry.done, failed, entry.rows, entry.size) for entry in entries]
         if answers:
             self._loopside.post(self._loopside.deliver, answers, CommitStats(0, 0, 0.0))
+
+    def _refuse_the_impatient(self) -> None:
+        impatient = [entry for entry in self._kept if not entry.patient]
+        if impatient:
+            self._kept = deque(entry for entry in self._kept if entry.patient)
+            self._refuse(impatient, Failed(STORAGE_FULL, NO_ROOM))
 
     # The end.
 

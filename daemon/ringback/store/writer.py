@@ -4,8 +4,9 @@ Role: gathers operations from the loop, commits them in batches on a thread of i
 Rules:
 - Group commit without a timer: while one commit runs the next batch gathers; idle means commit at once.
 - ``done`` is called in the loop, in order of submission, only after the commit. Results go back in one hop a batch.
-- A full disk refuses events at once; results and tasks are kept and tried again, so no restart is needed. ``shut``
-  refuses events alike, for a reason of the caller's (a budget used up), while all else is written.
+- A full disk refuses events at once; results and tasks are kept and tried again, so no restart is needed. What is asked
+  ``by_hand`` is refused instead, and not done later. ``shut`` refuses events alike, for a reason of the caller's (a
+  budget used up), while all else is written.
 - After a failed fsync (or any error that leaves the outcome unknown) nothing is written any more: every operation is
   answered ``unknown_outcome`` and ``on_fatal`` asks for the process's end.
 - It is never cancelled midway: who stops waiting for an answer doesn't stop the write.
@@ -15,7 +16,8 @@ Must not know: what the operations mean.
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, TypeVar, overload
 
 from ringback.kit.clock import Clock
@@ -40,6 +42,20 @@ from ringback.store.ops import (
 from ringback.store.worker import Answer, CommitStats, Worker
 
 T = TypeVar("T")
+
+
+class _Hand:
+    """Somebody who asked for something by hand, and whether he still waits for it."""
+
+    __slots__ = ("waits",)
+
+    def __init__(self) -> None:
+        self.waits = True
+
+
+# A variable of the context rather than an argument through all the services between a call and its write. Tasks begun
+# meanwhile have it too: that the asker waits no more makes them patient.
+_HAND: ContextVar[_Hand | None] = ContextVar("ringback.store.writer.hand", default=None)
 
 
 class Writer:
@@ -112,12 +128,26 @@ class Writer:
         if self._ended is not None:
             await asyncio.shield(self._ended)
 
-    def submit(self, op: Op, done: Done) -> None:
-        """Queue an operation; ``done(result)`` is called once, in the loop. Callers keep the backlog bounded."""
+    @contextlib.contextmanager
+    def by_hand(self) -> Iterator[None]:
+        """What is ``run`` in here doesn't wait for room: ``StoreError``, ``storage_full``, and it isn't done later."""
+        hand = _Hand()
+        token = _HAND.set(hand)
+        try:
+            yield
+        finally:
+            hand.waits = False
+            _HAND.reset(token)
+
+    def submit(self, op: Op, done: Done, *, patient: bool = True) -> None:
+        """Queue an operation; ``done(result)`` is called once, in the loop. Callers keep the backlog bounded.
+
+        ``patient``: on a full disk it waits for room, unless it is an event.
+        """
         if self._closed or self._loop is None:
             asyncio.get_running_loop().call_soon(done, Failed(SHUTTING_DOWN, "the writer has stopped"))
             return
-        entry = Entry(op, done, rows_of(op), bytes_of(op))
+        entry = Entry(op, done, rows_of(op), bytes_of(op), patient)
         self.backlog_rows += entry.rows
         self.backlog_bytes += entry.size
         self._inbox.put(entry, background=isinstance(op, Task) and op.background)
@@ -140,7 +170,8 @@ class Writer:
             if not answer.done():
                 answer.set_result(result)
 
-        self.submit(op, done)
+        hand = _HAND.get()
+        self.submit(op, done, patient=hand is None or not hand.waits)
         result = await answer
         if isinstance(result, Failed):
             raise StoreError(result.code, result.message)
