@@ -9,7 +9,9 @@ SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 LIBDIR = $(PREFIX)/lib/ringback
 # An installation is made whole beside the one in use and takes its place at the end: one that fails leaves the old one.
+# Names change places, files are removed afterwards: to be broken off in the middle of that leaves a whole one, too.
 STAGED = $(DESTDIR)$(LIBDIR).new
+RETIRED = $(DESTDIR)$(LIBDIR).old
 # The account that runs it must be able to read it, whatever the umask of who installs.
 READABLE = umask 022 &&
 PIP_INSTALL = $(READABLE) "$(STAGED)/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile
@@ -76,8 +78,10 @@ install:  ## the daemon and its units below PREFIX (/usr/local), staged in DESTD
 	"$(STAGED)/bin/python" -m pip uninstall --quiet --yes --disable-pip-version-check hatchling editables setuptools
 	find "$(STAGED)/bin" -mindepth 1 ! -name 'python*' -delete
 	$(READABLE) "$(STAGED)/bin/python" -m compileall -q -s "$(STAGED)" -p "$(LIBDIR)" "$(STAGED)/lib"
-	rm -rf "$(DESTDIR)$(LIBDIR)"
-	mv "$(STAGED)" "$(DESTDIR)$(LIBDIR)"
+	rm -rf "$(RETIRED)"
+	if test -e "$(DESTDIR)$(LIBDIR)"; then mv "$(DESTDIR)$(LIBDIR)" "$(RETIRED)" || exit 1; fi; \
+	  mv "$(STAGED)" "$(DESTDIR)$(LIBDIR)"
+	rm -rf "$(RETIRED)"
 	$(READABLE) install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(PREFIX)/lib/sysusers.d" \
 	  "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d" "$(DESTDIR)$(SYSCONFDIR)/ringback/endpoints.d"
 	sed 's|@LIBDIR@|$(LIBDIR)|' systemd/wrapper.in >"$(DESTDIR)$(PREFIX)/bin/ringback"
@@ -92,7 +96,7 @@ install:  ## the daemon and its units below PREFIX (/usr/local), staged in DESTD
 	  install -m 644 config/ringback.toml "$(DESTDIR)$(SYSCONFDIR)/ringback/ringback.toml"
 
 uninstall:  ## remove what install put there; configuration and state stay
-	rm -rf "$(DESTDIR)$(LIBDIR)" "$(STAGED)"
+	rm -rf "$(DESTDIR)$(LIBDIR)" "$(STAGED)" "$(RETIRED)"
 	rm -f "$(DESTDIR)$(PREFIX)/bin/ringback" $(foreach unit,$(UNITS),"$(DESTDIR)$(UNITDIR)/$(unit)") \
 	  "$(DESTDIR)$(PREFIX)/lib/sysusers.d/ringback.conf" "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/ringback.conf"
 

@@ -74,10 +74,15 @@ def test_the_sockets_have_names_of_their_own():
         assert f"SocketMode={mode}\n" in text
 
 
-def test_an_installation_that_fails_leaves_the_one_in_use(tmp_path):
-    """Without a network, or half-way for any other reason: the daemon that runs keeps its files."""
+def need_make():
+    """CI has it."""
     if shutil.which("make") is None:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("needs make")
+
+
+def test_an_installation_that_fails_leaves_the_one_in_use(tmp_path):
+    """Without a network, or half-way for any other reason: the daemon that runs keeps its files."""
+    need_make()
     in_use = tmp_path / "usr/local/lib/ringback/in-use"
     in_use.parent.mkdir(parents=True)
     in_use.touch()
@@ -85,3 +90,37 @@ def test_an_installation_that_fails_leaves_the_one_in_use(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode != 0, done.stdout
     assert in_use.exists()
+
+
+#: Makes a virtual environment that is nothing but itself, and does nothing else.
+PYTHON = """#!/bin/sh
+test "$2" = venv && mkdir -p "$3/bin" "$3/lib" && cp "$0" "$3/bin/python"
+exit 0
+"""
+#: Broken off in the middle of removing what is there.
+RM = """#!/bin/sh
+test -e "$2/in-use" || exec /bin/rm "$@"
+/bin/rm "$2/in-use"
+exit 1
+"""
+
+
+def test_an_installation_that_is_broken_off_while_it_removes_the_old_one_is_whole(tmp_path):
+    """The new one lies in its place by then: nobody finds half a daemon."""
+    need_make()
+    place = tmp_path / "usr/local/lib/ringback"
+    place.mkdir(parents=True)
+    (place / "in-use").touch()
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name, text in (("python", PYTHON), ("rm", RM)):
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    command = ["make", "install", f"PYTHON={tools}/python", f"DESTDIR={tmp_path}", "PREFIX=/usr/local"]
+    path = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=ROOT, env=path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode != 0, done.stdout
+    assert (place / "bin/python").exists(), done.stderr
+    again = subprocess.run(command, cwd=ROOT, env=path, capture_output=True, text=True, check=False, timeout=60)
+    assert again.returncode == 0, again.stderr
+    assert sorted(one.name for one in place.parent.iterdir() if one.name.startswith("ringback")) == ["ringback"]
