@@ -10,8 +10,9 @@ from tests.store.kit import MASTERS, NOW_MS, accept, attempt, check_invariants, 
 from ringback.core.lifecycle import retry_at, succeeded
 from ringback.core.model import Callback, Endpoint, Event, Secret
 from ringback.store import endpoints, erase
-from ringback.store.backup import Aside
+from ringback.store.backup import Aside, Cancelled
 from ringback.store.check import check_directory
+from ringback.store.check_values import unreadable
 from ringback.store.errors import StateCorrupt
 from ringback.store.keys import keys_of
 from ringback.store.known import KnownIds
@@ -242,6 +243,15 @@ async def test_a_check_with_the_key_names_every_value_that_does_not_open(sealed)
     assert not [problem for problem in found if "event 1 " in problem or "event 3 " in problem]
     with Aside(sealed.database.path) as aside:
         assert check_directory(aside, sealed.database.directory).problems == [], "without the key nothing can be said"
+
+
+async def test_a_check_that_is_called_off_between_two_statements_ends(sealed):
+    """Then no statement is interrupted: a stop would wait until every value of a large database was opened."""
+    await sealed.run(accept("a", 7, data=said()))
+    with Aside(sealed.database.path) as aside:
+        aside.cancelled = True
+        with pytest.raises(Cancelled):
+            list(unreadable(aside, sealed.database.keys))
 
 
 async def test_a_result_of_a_tenant_whose_key_was_destroyed_is_still_written(sealed):

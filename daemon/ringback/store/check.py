@@ -154,9 +154,8 @@ def _problems(source: Aside, schema: int, keys: Keys) -> Iterator[str]:
             yield words.format(*row)
     for event in _damaged(source):
         yield f"the payload of event {event} is damaged: its checksum differs"
-    source.go_on()
     if schema == migrations()[-1][0]:  # an older one's tables are judged when it is brought up to date
-        yield from unreadable(db, keys)
+        yield from unreadable(source, keys)
 
 
 def _damaged(source: Aside) -> Iterator[int]:

@@ -6,13 +6,17 @@ destroyed key sealed is no damage but an erasure's, which goes on.
 Must not know: how anything is mended.
 """
 
-import sqlite3
 from collections.abc import Iterator
+from typing import Any
 
 from ringback.core.envelope import Tampered, place
+from ringback.store.backup import Aside
 from ringback.store.endpoints import opened
 from ringback.store.errors import StateCorrupt
 from ringback.store.keys import BODY, CALLBACK, INFO, PAYLOAD, Erased, Keys, Locked
+
+#: Values looked at between two looks whether to go on.
+VALUES_A_STEP = 256
 
 _SPECS = "SELECT lane, revision, spec FROM endpoint UNION ALL SELECT lane, revision, spec FROM endpoint_revision"
 _ATTEMPT = "the answer to event {} on lane {}, attempt {},"
@@ -26,9 +30,9 @@ _VALUES = (
 )
 
 
-def unreadable(db: sqlite3.Connection, keys: Keys) -> Iterator[str]:
-    """What can't be read."""
-    for lane, revision, spec in db.execute(_SPECS):
+def unreadable(source: Aside, keys: Keys) -> Iterator[str]:
+    """What can't be read. Raises Cancelled."""
+    for lane, revision, spec in _rows(source, _SPECS):
         try:
             opened(keys, lane, revision, spec)
         except Locked:
@@ -37,10 +41,17 @@ def unreadable(db: sqlite3.Connection, keys: Keys) -> Iterator[str]:
             if not isinstance(problem.__cause__, Erased):
                 yield str(problem)
     for words, kind, sql in _VALUES:
-        for *where, value in db.execute(sql):
+        for *where, value in _rows(source, sql):
             try:
                 keys.open(place(kind, *where), value)
             except Tampered as problem:
                 yield f"{words.format(*where)} can't be read: {problem}"
             except (Erased, Locked):
                 continue
+
+
+def _rows(source: Aside, sql: str) -> Iterator[tuple[Any, ...]]:
+    cursor = source.db.execute(sql)
+    while rows := cursor.fetchmany(VALUES_A_STEP):
+        source.go_on()  # an interrupt between two statements ends neither
+        yield from rows
