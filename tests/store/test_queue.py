@@ -145,7 +145,7 @@ STATEMENTS = {
     "load": queue._LOAD,
     "expiring": queue._EXPIRING,
     "owed of a lane": queue._OWED_OF_LANE,
-    "out of reach": queue._OUT_OF_REACH,
+    "retries after": queue._RETRIES_AFTER,
     "existing": intake._EXISTING,
     "states": results._STATES,
     "record": results._RECORD.text(4),
