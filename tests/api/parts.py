@@ -46,6 +46,7 @@ from ringback.service.verify import Us, Verify
 from ringback.store.database import Database, open_state
 from ringback.store.disk import usage
 from ringback.store.endpoints import EndpointReads
+from ringback.store.erase import wipe_log
 from ringback.store.history import HistoryReads
 from ringback.store.keyring import Masters
 from ringback.store.lane_history import index_history
@@ -168,7 +169,7 @@ class Parts:
         self.deps = Deps(
             endpoints=self.endpoints,
             reads=HistoryReads(reader),
-            sealing=Sealing(self.writer, reader),
+            sealing=Sealing(self.writer, reader, lambda: wipe_log(database)),
             revisions=EndpointReads(reader),
             writer=self.writer,
             intake=self.intake,

@@ -192,6 +192,7 @@ def test_turned_on_later_it_seals_what_was_in_the_clear(daemon: Daemon, mine: Re
     assert set(found((tmp_path / "plain").read_bytes())) >= everything - {"an endpoint's secret before"}
     keyed(daemon).start()
     daemon.wait_log("encryption.sealed")
+    assert found(files(daemon)) == [], "while it runs, as soon as it says so"
     assert daemon.get("/api/v1/events/s1")["data"] == {"said": "planted-by-socket"}
     daemon.term()
     assert found(files(daemon)) == []

@@ -43,6 +43,7 @@ from ringback.store.callbacks import CallbackReads
 from ringback.store.database import Database
 from ringback.store.disk import Disk, usage
 from ringback.store.endpoints import EndpointReads
+from ringback.store.erase import wipe_log
 from ringback.store.history import HistoryReads
 from ringback.store.known import KnownIds
 from ringback.store.queue import QueueReads
@@ -105,7 +106,7 @@ async def assemble(
         callbacks=callbacks,
         stats=stats,
         stats_reads=StatsReads(pool),
-        sealing=Sealing(writer, pool),
+        sealing=Sealing(writer, pool, lambda: wipe_log(database)),
         disk=_disk(settings, budget),
         started_at_ms=clock.now_ms(),
         tokens=Tokens(writer, clock, chance, await tokens.load(pool)),

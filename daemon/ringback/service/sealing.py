@@ -3,10 +3,12 @@
 Role: says aloud whether the database is encrypted; begins anew the erasures that a stop or a restored backup left
 undone; seals in small steps what was there before there was a key.
 Rules: what must be gone is gone before anything is loaded. Sealing is background work: events and results go first.
+It is done once the database's log is emptied too: until then the file holds pages as they were before.
 Must not know: ciphers, keys, SQL.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 
 from ringback.kit.log import get_logger
 from ringback.service.endpoint_fields import Refusal
@@ -67,13 +69,17 @@ async def make_good(database: Database, ring: Keyring, writer: Writer, now_ms: i
 
 
 class Sealing:
-    """``turn`` seals; ``left`` tells how much still lies in the clear."""
+    """``turn`` seals; ``left`` tells how much still lies in the clear.
 
-    def __init__(self, writer: Writer, reads: Fetches) -> None:
+    ``wipe()`` empties the database's log; False: it couldn't now.
+    """
+
+    def __init__(self, writer: Writer, reads: Fetches, wipe: Callable[[], bool]) -> None:
         self._writer = writer
         self._reads = reads
+        self._wipe = wipe
         self._done = not reads.keys.sealing
-        self._began = False
+        self._found: Left | None = None
 
     @property
     def on(self) -> bool:
@@ -98,15 +104,23 @@ class Sealing:
         if self._done:
             return None
         try:
-            if not self._began:
-                self._began, left = True, await self.left()
-                if any(left):
-                    _log.info("encryption.sealing", endpoints=left.endpoints, events=left.events)
-                self._done = not any(left)
-            elif not await self._writer.run(sealing.seal_next(STEP_ROWS)):
-                self._done = True
-                _log.info("encryption.sealed")
+            return await self._step()
         except (StoreError, QueryTimeout) as problem:
             _log.warning("encryption.postponed", error=str(problem))
             return AGAIN_S
-        return None if self._done else PAUSE_S
+
+    async def _step(self) -> float | None:
+        if self._found is None:
+            self._found = await self.left()
+            if any(self._found):
+                _log.info("encryption.sealing", endpoints=self._found.endpoints, events=self._found.events)
+            return PAUSE_S
+        if any(self._found) and await self._writer.run(sealing.seal_next(STEP_ROWS)):
+            return PAUSE_S
+        # Also where nothing was left to seal: the run that sealed it may have been killed before it came to this.
+        if not await asyncio.to_thread(self._wipe):
+            return AGAIN_S
+        self._done = True
+        if any(self._found):
+            _log.info("encryption.sealed")
+        return None

@@ -3,7 +3,8 @@
 Role: a background task, submitted again while it answers that there is more, that seals endpoints and then events with
 all that hangs on them; how many there are still to do.
 Rules: what was in the clear is overwritten with zeros where it is freed. Nothing changes but how values lie. A step is
-bounded in rows and in bytes. Copies in the log and in pages that were free before are beyond it: a backup holds none.
+bounded in rows and in bytes. Copies in pages that were free before are beyond it (a backup holds none), and those in
+the log are its caller's, who empties it.
 Must not know: keys (``Keys`` seals), who asked.
 """
 
