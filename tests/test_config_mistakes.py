@@ -81,3 +81,13 @@ def test_a_pipe_in_the_file_s_place_holds_no_reload_up(tmp_path):
     os.close(writing)
     assert load(f"/dev/fd/{reading}", HOME, 1000).delivery.concurrency == 7
     os.close(reading)
+
+
+def test_a_terminal_in_the_file_s_place_is_a_problem_like_any_other(tmp_path):
+    """There is nothing to read from it: a reload that met one was the daemon's end."""
+    master, slave = os.openpty()
+    (tmp_path / "ringback.toml").symlink_to(os.ttyname(slave))
+    told = problems(tmp_path / "ringback.toml")[str(tmp_path / "ringback.toml")]
+    os.close(master)
+    os.close(slave)
+    assert "nothing to read" in told

@@ -87,8 +87,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def without_waiting(path: str, flags: int) -> int:
-    """An ``opener``: a pipe that nobody writes to must not hold a start or a reload up."""
-    return os.open(path, flags | os.O_NONBLOCK)
+    """An ``opener``: a pipe that nobody writes to must not hold a start or a reload up, nor a terminal become ours."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def there(path: Path) -> bool:

@@ -87,6 +87,8 @@ def _read(file: str) -> tuple[Toml, list[Problem]]:
             if not handed and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
                 return {}, [(file, "is a pipe, which a reload might wait for in vain")]
             raw = stream.read(MAX_FILE_BYTES + 1)
+        if raw is None:  # read without waiting; not what its type says
+            return {}, [(file, "is a device that has nothing to read")]
         if len(raw) > MAX_FILE_BYTES:
             return {}, [(file, f"is larger than {MAX_FILE_BYTES} bytes")]
         return tomllib.loads(raw.decode()), []
