@@ -3,11 +3,12 @@
 import socket
 
 import pytest
+from tests.harness.ports import NEEDS_IPV6
 
 from ringback.transports.bind import AddressInUse, bind_tcp, shown
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("address", ["127.0.0.1", pytest.param("::1", marks=NEEDS_IPV6)])
 def test_it_listens_on_a_free_port(address):
     """Port 0 takes one; the listener doesn't block."""
     with bind_tcp(address, 0) as listener:
@@ -31,6 +32,7 @@ def test_an_address_that_is_not_ours_is_an_error():
         bind_tcp("192.0.2.1", 80)
 
 
+@NEEDS_IPV6
 def test_ipv6_alone_is_bound():
     """[::] is not 0.0.0.0: what is opened is what was written."""
     with bind_tcp("::", 0) as listener, pytest.raises(ConnectionRefusedError):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.harness.hostile_ports import refusing_port, unaccepting_port
 from tests.harness.hostile_server import HostileServer
+from tests.harness.ports import NEEDS_IPV6
 from tests.transports.http.helpers import request
 
 from ringback.core.model import OutcomeKind
@@ -161,6 +162,7 @@ async def test_a_policy_change_can_close_what_is_idle(sender, server):
     assert server.connections == 2
 
 
+@NEEDS_IPV6
 async def test_ipv6_works(sender):
     """An IPv6 literal is dialled, and its Host header has the brackets."""
     async with HostileServer(host="::1") as server:
