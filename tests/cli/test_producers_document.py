@@ -4,12 +4,14 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.harness.postgres import Postgres, missing_programs
 from tests.harness.waiting import wait_until
 
 pytestmark = pytest.mark.whole
@@ -151,51 +153,131 @@ def test_a_row_that_is_no_json_does_not_stop_the_outbox(daemon, tmp_path):
     exec(program("python-outbox"), names)
     with contextlib.closing(sqlite3.connect(tmp_path / "app.db")) as db:
         db.executescript(names["SCHEMA"])
-        bad = ['{"n": NaN}', '{"name": "\\ud800"}', "{", "[]"]
+        too_deep = '{"n":' + "[" * 100_000 + "]" * 100_000 + "}"
+        bad = ['{"n": NaN}', '{"name": "\\ud800"}', "{", "[]", too_deep]
         for data in ('{"n": 1}', *bad, '{"n": 2}'):
             db.execute("INSERT INTO outbox (type, data) VALUES ('a.b', ?)", (data,))
         db.commit()
         with names["Producer"](str(daemon.events_path)) as producer:
-            assert names["relay"](db, producer) == 6
+            assert names["relay"](db, producer) == 2 + len(bad)
             assert names["relay"](db, producer) == 0
         assert [data for (data,) in db.execute("SELECT data FROM outbox WHERE refused <> '' ORDER BY n")] == bad
     assert daemon.sql("SELECT count(*) FROM event") == [(2,)]
 
 
-@pytest.mark.skipif("OUTBOX_TEST_DSN" not in os.environ, reason="OUTBOX_TEST_DSN names no database")
-def test_the_postgresql_outbox_is_relayed_over_kills(daemon):
-    """Two relays and a daemon, killed in the middle: each row's event is stored exactly once, a bad row is kept."""
-    psycopg = pytest.importorskip("psycopg")
-    address = os.environ["OUTBOX_TEST_DSN"]
-    table, insert = program("sql").split("-- the application, in its own transaction:")
+@pytest.fixture
+def postgres():
+    """A PostgreSQL server, running, with the recipe's table."""
+    if missing := missing_programs():
+        reason = f"no PostgreSQL to relay from: needs {', '.join(missing)} (Debian: postgresql)"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+    with Postgres() as running:
+        with running.connect() as db:
+            db.execute(POSTGRESQL_TABLE)
+        yield running
 
-    def relay():
-        return subprocess.Popen([sys.executable, "-c", program("python-postgresql"), address], env=env_of(daemon))
 
-    with psycopg.connect(address, autocommit=True) as db:
-        db.execute("DROP TABLE IF EXISTS outbox")
-        db.execute(table)
-        db.execute(insert)
-        relaying = [relay(), relay()]
-        try:
-            daemon.start()
-            for n in range(300):
-                with db.transaction():
-                    db.execute("INSERT INTO outbox (type, data) VALUES ('a.b', %s)", (f'{{"n": {n}}}',))
-                    db.execute("NOTIFY outbox")
-                if n % 100 == 60:
-                    relaying[0].kill()
-                    relaying[0].wait()
-                    relaying[0] = relay()
-                if n % 100 == 90:
-                    daemon.kill()
-                    daemon.start()
-            db.execute("INSERT INTO outbox (type, data) VALUES ('a.b', '{\"n\": 1e400}'), ('a b', '{}')")
-            left = "SELECT count(*) FILTER (WHERE refused IS NULL), count(*) FROM outbox"
-            wait_until(lambda: db.execute(left).fetchone() == (0, 2), 120, daemon.tail)
-        finally:
-            for one in relaying:
-                one.kill()
-                one.wait()
-        db.execute("DROP TABLE outbox")
-    assert daemon.sql("SELECT count(*) FROM event") == [(301,)]
+@pytest.fixture
+def relays(daemon, postgres):
+    """Start the PostgreSQL recipe's relay, as often as called; all end with the test."""
+    started = []
+    env = env_of(daemon) | {"OUTBOX_DSN": postgres.address}
+
+    def start(stuck_s=60):
+        code = program("python-postgresql").replace("timeout=60s", f"timeout={stuck_s}s")
+        started.append(subprocess.Popen([sys.executable, "-c", code], env=env))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+        one.wait()
+
+
+POSTGRESQL_TABLE, POSTGRESQL_INSERT = program("sql").split("-- the application, in its own transaction:")
+ADD = "INSERT INTO outbox (type, data) VALUES ('a.b', %s)"
+
+
+def finish(postgres, numbers):
+    """The application: a transaction and a notification for each."""
+    with postgres.connect() as db:
+        for n in numbers:
+            with db.transaction():
+                db.execute(ADD, (f'{{"n": {n}}}',))
+                db.execute("NOTIFY outbox")
+
+
+def wait_relayed(postgres, daemon, kept=0):
+    """Wait until no row is left but those that were refused."""
+    with postgres.connect() as db:
+        left = "SELECT count(*) FILTER (WHERE refused IS NULL), count(*) FROM outbox"
+        wait_until(lambda: db.execute(left).fetchone() == (0, kept), TIME_LIMIT_S, daemon.tail)
+
+
+def test_the_postgresql_outbox_is_relayed_over_kills(daemon, postgres, relays):
+    """Over kills of relays, daemon and PostgreSQL each committed row's event is stored exactly once, and in order."""
+    killed, _standing_by = relays(), relays()
+    finish(postgres, range(100))
+    daemon.start()
+    wait_until(lambda: daemon.sql("SELECT 1 FROM event LIMIT 1"), TIME_LIMIT_S, daemon.tail)
+    killed.kill()
+    finish(postgres, range(100, 200))
+    staying = relays()
+    daemon.kill()
+    postgres.crash()
+    daemon.start()
+    postgres.start()
+    with postgres.connect() as db:
+        with db.transaction(force_rollback=True):
+            db.execute(ADD, ("{}",))
+        db.execute(POSTGRESQL_INSERT)
+    finish(postgres, range(200, 300))
+    wait_relayed(postgres, daemon)
+    assert staying.poll() is None
+    stored = [data for (data,) in daemon.sql("SELECT data FROM payload ORDER BY event")]
+    in_order = [b'{"n":%d}' % n for n in range(300)]
+    assert stored == [*in_order[:200], b'{"job_id":"42"}', *in_order[200:]]
+
+
+def test_a_postgresql_relay_that_stands_still_is_stood_in_for(daemon, postgres, relays):
+    """Stopped in the middle of a batch it loses its rows to the next one; woken it carries on beside that."""
+    finish(postgres, range(10))
+    with postgres.connect() as db:
+
+        def holding():
+            query = "SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction' AND pid <> pg_backend_pid()"
+            return db.execute(query).fetchone()
+
+        stopped = relays(stuck_s=1)
+        wait_until(holding, TIME_LIMIT_S, postgres.tail)
+        stopped.send_signal(signal.SIGSTOP)
+        standing_in = relays()
+        daemon.start()
+        wait_relayed(postgres, daemon)
+    standing_in.kill()
+    stopped.send_signal(signal.SIGCONT)
+    finish(postgres, range(10, 20))
+    wait_relayed(postgres, daemon)
+    assert stopped.poll() is None
+    stored = [data for (data,) in daemon.sql("SELECT data FROM payload ORDER BY event")]
+    assert stored == [b'{"n":%d}' % n for n in range(20)]
+
+
+def test_a_bad_row_does_not_stop_the_postgresql_outbox(daemon, postgres, relays):
+    """It stays with the reason beside it, the rows around it are carried, and mended it is carried too."""
+    daemon.start()
+    too_deep = '{"n":' + "[" * 5000 + "]" * 5000 + "}"
+    bad = ['{"n": 1e400}', '{"name": "\\ud800"}', too_deep, "[]"]
+    with postgres.connect() as db:
+        with db.transaction():
+            for data in ('{"n": 1}', *bad, '{"n": 2}'):
+                db.execute(ADD, (data,))
+        relaying = relays()
+        wait_relayed(postgres, daemon, kept=len(bad))
+        assert daemon.sql("SELECT count(*) FROM event") == [(2,)]
+        kept = db.execute("SELECT data::text FROM outbox WHERE refused <> '' ORDER BY n").fetchall()
+        assert kept == [(data,) for data in bad]
+        db.execute("UPDATE outbox SET refused = NULL, data = '{}'")
+    wait_relayed(postgres, daemon)
+    assert daemon.sql("SELECT count(*) FROM event") == [(6,)]
+    assert relaying.poll() is None
