@@ -53,6 +53,17 @@ def test_no_file_declares_nothing(tmp_path):
     assert declared(tmp_path / "ringback.toml") == {}
 
 
+def test_what_stands_in_the_folder_s_place_is_a_problem(main):
+    """Were it taken for no folder, a reload would disable every endpoint that the folder declared."""
+    folder = main.parent / "endpoints.d"
+    folder.rmdir()
+    folder.write_text("")
+    assert problems(main) == {"endpoints.d": "can't be read: Not a directory"}
+    folder.unlink()
+    folder.symlink_to(main.parent / "not-mounted-yet")
+    assert problems(main) == {"endpoints.d": "can't be read: No such file or directory"}
+
+
 def test_a_secret_is_read_from_a_file_beside_the_declaring_one(main):
     """A relative path starts at the declaring file's folder; the line's end doesn't count; an absolute one stands."""
     (main.parent / "endpoints.d" / "crm.key").write_text("whsec_abc\n")

@@ -65,13 +65,15 @@ def read_declarations(
 
 
 def _files(folder: Path, problems: list[Problem]) -> list[Path]:
-    """The folder's files by name; hidden ones are editors'."""
+    """The folder's files by name; hidden ones are editors'. None without a folder, which is no other thing either.
+
+    Else the endpoints of a folder that is not mounted yet would be taken for undeclared, and disabled.
+    """
     try:
         found = sorted(path for path in folder.iterdir() if path.suffix == ".toml" and not path.name.startswith("."))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
     except OSError as problem:
-        problems.append((FOLDER, f"can't be read: {problem.strerror}"))
+        if not isinstance(problem, FileNotFoundError) or folder.is_symlink():
+            problems.append((FOLDER, f"can't be read: {problem.strerror}"))
         return []
     if len(found) > MAX_FILES:
         problems.append((FOLDER, f"holds {len(found)} files; at most {MAX_FILES}"))
