@@ -2,11 +2,14 @@
 
 import json
 
+import msgspec
 from tests.api.parts import Parts
 from tests.harness.waiting import wait_until
 
 from ringback.core.lifecycle import retry_at, succeeded
 from ringback.core.model import Outcome, OutcomeKind
+from ringback.core.times import rfc3339
+from ringback.service.lane_facts import LaneFacts
 
 NOBODYS = "019a9c1e-7d0f-7c52-a4b6-0b7f1f0c3d21"
 
@@ -53,6 +56,21 @@ def test_a_failing_endpoint_with_a_backlog_tells_its_latest_attempts(parts: Part
     steps = parts.call("POST", "/api/v1/doctor", {"endpoint": made["id"]})[1]["steps"]
     (step,) = [step for step in steps if step["step"] == "attempts"]
     assert step["text"] == "its latest 2 deliveries ended with 503, 503 (newest first)"
+
+
+def test_an_endpoint_with_something_due_is_called_before_its_earliest_retry(parts: Parts) -> None:
+    """As soon as its lane lets one go, which a rate limit dates; with nothing due it is the earliest due time."""
+    made = parts.endpoint(name="crm")
+    parts.event(id="e1")
+    now_ms = parts.deps.clock.now_ms()
+    lane = LaneFacts(waiting=3, rate_wait_s=2.0, next_due_ms=now_ms + 600_000)
+    parts.deps.lane_facts = lambda _lane: lane
+    told = parts.call("GET", f"/api/v1/why/{made['id']}")[1]["next"]
+    assert "are due" in told["rule"]
+    assert told["at"] < rfc3339(now_ms + 600_000)
+    lane = msgspec.structs.replace(lane, waiting=0)
+    told = parts.call("GET", f"/api/v1/why/{made['id']}")[1]["next"]
+    assert told == {"at": rfc3339(now_ms + 600_000), "rule": "the earliest due time among its deliveries"}
 
 
 def test_what_is_ahead_of_it(parts: Parts) -> None:

@@ -25,6 +25,7 @@ from ringback.core.model import DEFAULT_TENANT, Endpoint, EndpointStatus
 from ringback.core.names import Names
 from ringback.core.times import rfc3339
 from ringback.service import why as words
+from ringback.service.lane_facts import NOTHING_KNOWN, LaneFacts
 from ringback.service.proofs import Trying
 from ringback.service.why import AHEAD_CAP, DeliveryFacts, Line
 from ringback.store.views import AttemptView, DeliveryFilter, DeliveryRow, EventView
@@ -212,14 +213,20 @@ async def _of_endpoint(deps: Deps, endpoint: Endpoint) -> dict[str, Any]:
         "summary": words.endpoint_summary(endpoint, owing.rows, capped=owing.rows >= OWED_CAP),
         "timeline": _lines(words.endpoint_timeline(endpoint, latest, trying)),
         "waits_for": standing if owing.rows or not active else [],
-        "next": _next(lane.next_due_ms if active and owing.rows else None, trying, now_ms),
+        "next": _next(lane if active and owing.rows else NOTHING_KNOWN, trying, now_ms),
     }
 
 
-def _next(due_ms: int | None, trying: Trying | None, now_ms: int) -> dict[str, str] | None:
+def _next(lane: LaneFacts, trying: Trying | None, now_ms: int) -> dict[str, str] | None:
     """When an endpoint is called again: with what it is owed, or to prove itself."""
-    if due_ms is not None:
-        return {"at": rfc3339(max(due_ms, now_ms)), "rule": "the earliest retry among its deliveries"}
+    if lane.waiting:
+        at_ms = now_ms + round(lane.rate_wait_s * 1000)
+        return {
+            "at": rfc3339(at_ms),
+            "rule": "some of its deliveries are due, and go as its lane lets them",
+        }
+    if lane.next_due_ms is not None:
+        return {"at": rfc3339(max(lane.next_due_ms, now_ms)), "rule": "the earliest due time among its deliveries"}
     if trying is not None and trying.phase is Phase.READY and trying.next_at_ms is not None:
         return {"at": rfc3339(max(trying.next_at_ms, now_ms)), "rule": "it is asked again to prove itself"}
     return None
