@@ -269,6 +269,14 @@ def test_the_config_names_the_sockets(parts: Parts, tmp_path: Path, monkeypatch:
     assert CliRunner().invoke(main, ["event", "list", "--socket", parts.control]).exit_code == 0
 
 
+def test_where_no_daemon_answers_the_way_to_one_is_told(tmp_path: Path) -> None:
+    """The socket that was tried, and how one elsewhere is found: a second terminal without the export is common."""
+    done = CliRunner(env={"RINGBACK_SOCKET": None}).invoke(main, ["status", "--socket", str(tmp_path / "none.sock")])
+    assert done.exit_code == 3
+    assert str(tmp_path / "none.sock") in done.stderr
+    assert "$RINGBACK_CONFIG or --config" in done.stderr
+
+
 def test_config_check_tells_every_problem(tmp_path: Path) -> None:
     """Each problem on a line of its own with its key, exit 78; run says the same."""
     config = tmp_path / "ringback.toml"

@@ -50,6 +50,15 @@ def test_a_pipe_gets_everything(cli, parts: Parts) -> None:
     assert re.search(r" \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ ", row)
 
 
+def test_a_pipe_gets_no_blanks_at_the_ends_of_lines(cli, parts: Parts) -> None:
+    """Neither in a table nor in a sheet."""
+    endpoint = parts.endpoint(name="crm")
+    parts.endpoint(name="a-much-longer-name")
+    shown = cli("endpoint", "list").stdout + cli("endpoint", "show", endpoint["id"]).stdout
+    assert shown.count("\n") > 10
+    assert [line for line in shown.split("\n") if line != line.rstrip()] == []
+
+
 def test_the_list_tells_the_latest_answer_and_the_next_try(cli, parts: Parts) -> None:
     """A status, or what came instead of one; when it is tried again, if it waits for that."""
     parts.endpoint()

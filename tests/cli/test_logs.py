@@ -95,6 +95,13 @@ def test_a_traceback_stands_below():
     assert told[1:] == ["    Traceback:", "      File x", "    ValueError: y"]
 
 
+def test_the_problems_of_a_configuration_stand_below():
+    """Each on a line of its own; a number of problems is a fact like any other."""
+    told = shown(line("config.rejected", "error", count=2, problems=["a.b: is wrong", "c: is \x1b[2J"]))
+    assert told[1:] == ["16:00:01.250  ERROR config.rejected  count=2", "    a.b: is wrong", "    c: is \\x1b[2J"]
+    assert shown(line("check.ended", problems=3))[1] == "16:00:01.250  check.ended  problems=3"
+
+
 def test_only_our_lines_are_parsed():
     """A JSON object with a name, a level and a time, each text."""
     assert parsed(json.dumps(line())) == line()

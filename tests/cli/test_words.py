@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from ringback.cli.words import NARROW, counted, fold, folded
+from ringback.cli.words import NARROW, counted, fold, folded, plain_lines
 
 SENTENCE = "nothing listens on that port, or a firewall refuses: is the receiver running, and the port right?"
 
@@ -39,3 +39,10 @@ def test_what_could_steer_a_terminal_is_replaced():
 def test_things_are_counted_as_people_do(count, words):
     """One of a thing is singular, thousands have a comma."""
     assert counted(count, "event") == words
+
+
+def test_a_body_keeps_its_lines_and_nothing_that_steers_a_terminal():
+    """Ends of lines and tabs are kept as such, the blanks at its end are not; any other control is made visible."""
+    assert plain_lines('{\r\n\t"a": 1\n}\n\n') == '{\n    "a": 1\n}'
+    assert plain_lines("thank you\n") == "thank you"
+    assert plain_lines("a\x1b[2J\nb") == "a�[2J\nb"

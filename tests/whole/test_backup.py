@@ -113,7 +113,7 @@ def test_the_commands_work_without_a_daemon(daemon: Daemon, tmp_path: Path) -> N
     file = str(tmp_path / "backup")
     daemon.start()
     daemon.emit(id="e1")
-    assert "in use by another daemon" in ringback(daemon, "db", "restore", file, code=REFUSED)
+    assert "stop it first" in ringback(daemon, "db", "restore", file, code=REFUSED)
     daemon.kill()
     assert "1 event, 0 owed" in ringback(daemon, "db", "backup", file)
     assert "there already" in ringback(daemon, "db", "backup", file, code=REFUSED)

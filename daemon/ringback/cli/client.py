@@ -57,10 +57,15 @@ def connect(path: str) -> socket.socket:
         sock.connect(path)
     except OSError as failed:
         sock.close()
-        hint = "may you use it?" if isinstance(failed, PermissionError) else "is the daemon running?"
-        raise Unreachable(f"no daemon answers on {path} ({failed.strerror or failed}): {hint}") from None
+        raise Unreachable(f"no daemon answers on {path} ({failed.strerror or failed}): {_way_out(failed)}") from None
     sock.settimeout(ANSWER_TIMEOUT_S)
     return sock
+
+
+def _way_out(failed: OSError) -> str:
+    if isinstance(failed, PermissionError):
+        return "may you use it? The control socket is its owner's alone (try sudo), the events socket its group's"
+    return "is it running? One with a configuration of its own is found by $RINGBACK_CONFIG or --config"
 
 
 def beside(control: str, name: str) -> str:

@@ -319,7 +319,9 @@ def _guarded(work: Callable[[], Any], file: Path | None = None) -> Any:
 
     try:
         return work()
-    except (StateLocked, NotEmpty) as problem:
+    except StateLocked as problem:
+        raise Refused(f"{problem}: stop it first") from None
+    except NotEmpty as problem:
         raise Refused(str(problem)) from None
     except FileNotFoundError as problem:
         raise NotFound(f"{problem.filename}: {problem.strerror}") from None
@@ -335,10 +337,11 @@ def _say_held(found: Mapping[str, Any]) -> None:
         return
     are = "is" if found["endpoints"] == 1 else "are"
     owed = "1 delivery wasn't" if found["owed"] == 1 else f"{found['owed']:,} deliveries weren't"
-    click.echo(
-        f"{counted(found['endpoints'], 'endpoint')} {are} paused. {owed} made when the backup was taken and would be "
-        "sent, perhaps again:"
-    )
+    click.echo(f"{counted(found['endpoints'], 'endpoint')} {are} paused.", nl=False)
+    if found["owed"]:
+        click.echo(f" {owed} made when the backup was taken and would be sent, perhaps again:")
+    else:
+        click.echo(" Nothing was owed when the backup was taken; what comes now waits.")
     for one in found["owed_to"][:MAX_NAMED]:
         name = one["name"] or one["endpoint_id"] or "callbacks"
         click.echo(f"  {one['owed']:>8}  {name}" + (f" ({one['tenant']})" if one["tenant"] else ""))

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from ringback.cli.context import Command, json_option, print_json
+from ringback.cli.words import folded
 
 
 @click.command(cls=Command)
@@ -37,10 +38,9 @@ def dialects(as_json: bool) -> None:  # noqa: FBT001 - a command-line flag
         print_json({"data": found})
         return
     for one in found:
-        click.echo(f"{one['name']}: {one['description']}")
-        click.echo(
-            f"    secret: {one['secret']}" + (f"; handshake: {one['handshake']}" if one["handshake"] != "none" else "")
-        )
+        click.echo(folded(f"{one['name']}: ", one["description"]))
+        handshake = f"; handshake: {one['handshake']}" if one["handshake"] != "none" else ""
+        click.echo(folded("    secret: ", one["secret"] + handshake))
         for name, option in one["options"].items():
             values = f" ({' | '.join(option['values'])})" if option["values"] else ""
-            click.echo(f"    --option {name}=…  {option['meaning']}{values}")
+            click.echo(folded(f"    --option {name}=…  ", option["meaning"] + values))

@@ -30,7 +30,7 @@ def endpoint() -> None:
 @click.argument("url")
 @click.option("--name", help="A name to call it by, unique in its tenant.")
 @click.option("--tenant", help="Whose events it gets; 'default' if not given.")
-@click.option("--dialect", help="The format it is sent.")
+@click.option("--dialect", help="The format it is sent (ringback dialects); standard if not given.")
 @setting_options
 @json_option
 @where

@@ -48,7 +48,10 @@ _OPTIONS = (
     click.option(
         "--rate-limit", metavar="N/SECONDS", callback=_rate_limit, help="At most N requests in any so many seconds."
     ),
-    click.option("--handshake", help="How it must prove itself before it gets anything, or none."),
+    click.option(
+        "--handshake",
+        help="How it proves itself before it gets anything: azure-speech, graph, cloudevents, websub, zoom, none…",
+    ),
     click.option(
         "--header",
         "headers",

@@ -5,12 +5,14 @@ Role: the customer's side on one's own desk. Must not know: how anything is chec
 
 import asyncio
 import contextlib
+import errno
 import json
 import signal
 from typing import Any
 
 import click
 
+from ringback.cli.client import CommandError
 from ringback.cli.context import Command
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -49,7 +51,9 @@ def listen(**given: Any) -> None:
     try:
         asyncio.run(_Listener(given).run())
     except OSError as problem:
-        raise click.ClickException(f"cannot listen on {given['host']}:{given['port']}: {problem.strerror}") from None
+        taken = problem.errno == errno.EADDRINUSE  # asyncio's own words for it are long and name the address again
+        why = "somebody listens there already; --port 0 takes a free port" if taken else problem.strerror or problem
+        raise CommandError(f"cannot listen on {given['host']}:{given['port']}: {why}") from None
 
 
 class _Listener:

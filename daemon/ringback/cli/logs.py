@@ -38,8 +38,8 @@ _FIRST = {
     "elapsed_ms": "ms",
 }
 _HEAD = frozenset({"event", "level", "timestamp"})
-#: Lines below their head: a traceback is readable only as it was written.
-_BELOW = ("exception",)
+#: Lines below their head: a traceback is readable only as it was written, problems one by one.
+_BELOW = ("exception", "problems")
 
 
 class Wanted(NamedTuple):
@@ -117,15 +117,20 @@ def rendered(values: dict[str, Any]) -> str:
     named = values.get("endpoint_name") is not None  # then people need no id; it is in the line itself
     first = {name: short for name, short in _FIRST.items() if not (named and name == "endpoint_id")}
     shown = [f"{short}={_value(values[name])}" for name, short in first.items() if values.get(name) is not None]
-    rest = values.keys() - _HEAD - _FIRST.keys() - set(_BELOW)
+    below = [name for name in _BELOW if isinstance(values.get(name), str | list)]
+    rest = values.keys() - _HEAD - _FIRST.keys() - set(below)
     shown += [
         f"{printable(name)}={_value(values[name])}" for name in values if name in rest and values[name] is not None
     ]
     mark = "" if level in ("info", "debug") else f"{level.upper()} "
     name = click.style(f"{mark}{printable(values['event'])}", fg=_COLOURS.get(level, "green"))
     head = f"{printable(values['timestamp'][11:].removesuffix('Z'))}  {name}"
-    below = [f"    {printable(line)}" for one in _BELOW if one in values for line in str(values[one]).splitlines()]
-    return "\n".join(["  ".join([head, *shown]), *below])
+    lines = [f"    {printable(line)}" for one in below for line in _lines_of(values[one])]
+    return "\n".join(["  ".join([head, *shown]), *lines])
+
+
+def _lines_of(value: str | list[object]) -> list[str]:
+    return value.splitlines() if isinstance(value, str) else [str(one) for one in value]
 
 
 def printable(text: str) -> str:

@@ -5,13 +5,13 @@ Must not know: where the values come from.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeGuard
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ringback.cli.words import plain
+from ringback.cli.words import plain, plain_lines
 
 PIPE_WIDTH = 1000
 GAP = 2
@@ -62,7 +62,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[object]], emp
         table.add_column(columns[place].name, no_wrap=True, overflow="ellipsis", width=width)
     for row in cells:
         table.add_row(*row)
-    out.print(table)
+    _print(out, table)
 
 
 def _widths(needs: Sequence[int], elastic: Sequence[int], room: int) -> list[int]:
@@ -82,8 +82,22 @@ def print_sheet(facts: Iterable[tuple[str, object]]) -> None:
     table.add_column(overflow="fold")
     for name, value in facts:
         if value not in (None, "", [], {}):
-            table.add_row(name, cell(value))
-    console().print(table)
+            table.add_row(name, Text(plain_lines(value)) if _has_lines(value) else cell(value))
+    _print(console(), table)
+
+
+def _has_lines(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and any(char in value for char in "\n\t")
+
+
+def _print(out: Console, table: Table) -> None:
+    """Print it; into a pipe without the blanks that fill its last column."""
+    if out.is_terminal:
+        out.print(table)
+        return
+    with out.capture() as printed:
+        out.print(table)
+    out.file.write("".join(f"{line.rstrip()}\n" for line in printed.get().removesuffix("\n").split("\n")))
 
 
 def cell(value: object) -> Text:

@@ -19,7 +19,9 @@ ROOMY = 100  # columns of a terminal that has room for tenants
 
 @click.command(cls=Command)
 @click.option("--limit", type=click.IntRange(1, 250), default=20, show_default=True, help="How many lanes at most.")
-@click.option("--every", "every_s", type=click.FloatRange(0.5, 60), default=2.0, show_default=True, help="Seconds.")
+@click.option(
+    "--every", "every_s", type=click.FloatRange(0.5, 60), default=2.0, show_default=True, help="Seconds between looks."
+)
 @click.option("--once", is_flag=True, help="Look once and end; so too when the output is no terminal.")
 @json_option
 @where

@@ -39,7 +39,7 @@ def verify(as_json: bool, at: int | None, **given: Any) -> None:  # noqa: FBT001
     Exits 0 if everything is right, 1 if anything is wrong. No daemon is needed.
 
     \b
-    Example:
+    Examples:
       ringback verify --secret whsec_… --headers headers.txt body.json
       ringback verify --secret whsec_… --request captured.http
     """  # noqa: D301 - \b is click's mark for lines to keep as they are

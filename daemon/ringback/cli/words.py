@@ -12,11 +12,18 @@ import click
 
 #: Columns: a sentence with less room than this beside its head is left to the terminal.
 NARROW = 24
+#: Columns a tab goes on to the next multiple of.
+TAB = 4
 
 
 def plain(text: str) -> str:
     """Text that can't steer a terminal."""
     return "".join(char if char.isprintable() else "�" for char in text)
+
+
+def plain_lines(text: str) -> str:
+    """The same for a text of many lines, as bodies are; blanks at its end are left out."""
+    return "\n".join(plain(line.expandtabs(TAB)) for line in text.rstrip().splitlines())
 
 
 def folded(head: str, text: str) -> str:

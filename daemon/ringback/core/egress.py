@@ -161,7 +161,7 @@ def _judge_address(policy: EgressPolicy, address: str | Address, scheme: str) ->
     number = int(judged)
     for mask, prefix, reason in _SPECIAL[judged.version]:
         if number & mask == prefix:
-            return f"{judged} is not a public address ({reason})"
+            return f"{judged} is not a public address ({reason}) and not in egress.allow_networks"
     if scheme == "http" and not policy.allow_http:
         return f"plain http to {judged}, which is outside allow_networks; use https"
     return None

@@ -154,7 +154,9 @@ class Verify:
         """Have an endpoint prove itself now. Raises StoreError if it can't be written."""
         endpoint = self._endpoints.get(endpoint_id)
         if endpoint is not None and endpoint.handshake not in KINDS:
-            return Refusal("conflict", f"its handshake is {endpoint.handshake}, which asks nothing")
+            return Refusal(
+                "conflict", f"{endpoint.name or endpoint.id} has handshake {endpoint.handshake}, which asks nothing"
+            )
         if self._diverted:
             return Refusal("conflict", "delivery.divert_to is set: the answer would not be the receiver's")
         return await self._endpoints.change(endpoint_id, self._challenged)

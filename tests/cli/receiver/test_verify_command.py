@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -95,6 +96,15 @@ def test_listen_shows_checks_fails_and_ends():
     assert statuses == [503, 200]
     assert [one["answered"] for one in told] == ["503", "200"]
     assert {f["part"] for f in told[0]["findings"] if f["ok"]} >= {"webhook-id", "webhook-signature"}
+
+
+def test_listen_on_a_taken_port_says_so_and_what_to_do():
+    """One sentence, as of every command, with exit 1."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = CliRunner().invoke(main, ["listen", "--port", str(taken.getsockname()[1])])
+    assert done.exit_code == 1
+    assert done.stderr.startswith("ringback: cannot listen on 127.0.0.1:")
+    assert "--port 0" in done.stderr
 
 
 def test_listen_answers_a_handshake():
