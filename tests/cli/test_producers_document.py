@@ -109,7 +109,7 @@ def test_the_shell_program_spools(daemon):
     daemon.start()
     for _ in range(2):
         run(daemon, [*command, "job-43"], input='{"job_id":"43"}')
-        wait_until(lambda: not list((spool / "new").iterdir()), 60, daemon.tail)
+        wait_until(lambda: not list((spool / "new").iterdir()), TIME_LIMIT_S, daemon.tail)
     assert stored(daemon) == sorted([key, "job-43"])
     assert list((spool / "failed").iterdir()) == []
 
@@ -138,7 +138,7 @@ def test_the_outbox_is_relayed_over_kills(daemon, tmp_path):
                 if n % 100 == 90:
                     daemon.kill()
             daemon.start()
-            wait_until(lambda: db.execute("SELECT count(*) FROM outbox").fetchone() == (0,), 60, daemon.tail)
+            wait_until(lambda: db.execute("SELECT count(*) FROM outbox").fetchone() == (0,), TIME_LIMIT_S, daemon.tail)
         finally:
             relaying.kill()
             relaying.wait()
@@ -184,7 +184,7 @@ def relays(daemon, postgres):
     env = env_of(daemon) | {"OUTBOX_DSN": postgres.address}
 
     def start(stuck_s=60):
-        code = program("python-postgresql").replace("timeout=60s", f"timeout={stuck_s}s")
+        code = program("python-postgresql").replace("timeout = '60s'", f"timeout = '{stuck_s}s'")
         started.append(subprocess.Popen([sys.executable, "-c", code], env=env))
         return started[-1]
 
@@ -218,6 +218,9 @@ def test_the_postgresql_outbox_is_relayed_over_kills(daemon, postgres, relays):
     """Over kills of relays, daemon and PostgreSQL each committed row's event is stored exactly once, and in order."""
     killed, _standing_by = relays(), relays()
     finish(postgres, range(100))
+    with postgres.connect() as db:  # one has the rows and waits for the daemon: the other doesn't go round it
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        wait_until(lambda: db.execute(waiting).fetchone(), TIME_LIMIT_S, postgres.tail)
     daemon.start()
     wait_until(lambda: daemon.sql("SELECT 1 FROM event LIMIT 1"), TIME_LIMIT_S, daemon.tail)
     killed.kill()
