@@ -30,7 +30,7 @@ def env_of(daemon):
     """Where the programs find the daemon."""
     return os.environ | {
         "RINGBACK_EVENTS": str(daemon.events_path),
-        "RINGBACK_CONTROL": str(daemon.control_path),
+        "RINGBACK_SOCKET": str(daemon.control_path),
         "RINGBACK_SPOOL": str(daemon.state_dir / "spool"),
     }
 
