@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from tests.api.parts import Parts
 
 from ringback.cli import COMMANDS, main
+from ringback.cli.client import CommandError
 from ringback.core.ids import parse_delivery_id
 from ringback.core.lifecycle import dead
 
@@ -275,6 +276,20 @@ def test_where_no_daemon_answers_the_way_to_one_is_told(tmp_path: Path) -> None:
     assert done.exit_code == 3
     assert str(tmp_path / "none.sock") in done.stderr
     assert "$RINGBACK_CONFIG or --config" in done.stderr
+
+
+def test_an_error_is_folded_between_words_on_a_terminal(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There no line is too wide and no word is cut; elsewhere it is one line."""
+    error = CommandError("no daemon answers on /run/ringback/control.sock: " + "is it running? " * 5)
+    error.show()
+    assert capsys.readouterr().err.count("\n") == 1
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    error.show()
+    shown = capsys.readouterr().err.splitlines()
+    assert len(shown) > 1
+    assert max(map(len, shown)) <= 60
+    assert " ".join(" ".join(shown).split()) == f"ringback: {error.message.strip()}"
 
 
 def test_config_check_tells_every_problem(tmp_path: Path) -> None:

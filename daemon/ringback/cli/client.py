@@ -7,7 +7,9 @@ Must not know: how anything is printed.
 import http.client
 import json
 import os
+import shutil
 import socket
+import sys
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -27,8 +29,11 @@ class CommandError(click.ClickException):
     exit_code = 1
 
     def show(self, file: Any = None) -> None:
-        """Print the sentence on stderr."""
-        click.echo(f"ringback: {self.format_message()}", file=file, err=True)
+        """Print the sentence on stderr; on a terminal folded between its words."""
+        from ringback.cli.words import fold  # noqa: PLC0415 - most commands end well
+
+        columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
+        click.echo(fold("ringback: ", self.format_message(), columns), file=file, err=True)
 
 
 class Unreachable(CommandError):  # noqa: N818 - a state of affairs, named as such
