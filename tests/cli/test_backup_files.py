@@ -35,6 +35,8 @@ async def test_no_backup_takes_the_place_of_anything_else(tmp_path: Path) -> Non
             assert "state directory" in run("backup", str(file), "--force", code=5)
             assert "state directory" in run("backup-keys", str(file), code=5)
         assert (state / name).stat().st_ino == before
+    for command in ("backup", "backup-keys"):
+        assert f"{tmp_path / 'no'} is no folder" in run(command, str(tmp_path / "no" / "copy"), code=4)
     run("backup", str(tmp_path / "backup"))
     kept = (tmp_path / "backup").read_bytes()
     assert "no copy of a keyring" in run("backup-keys", str(tmp_path / "backup"), code=5)

@@ -147,6 +147,16 @@ async def test_without_a_daemon_a_declared_endpoint_is_in_the_way_too(alone: Cli
     assert WORD.encode() in (tmp_path / "state" / "ringback.db").read_bytes()
 
 
+def test_a_directory_that_can_not_be_looked_at_is_said(tmp_path: Path) -> None:
+    """In a sentence with exit 3, as where there is none: whoever may not use the socket may not enter it either."""
+    config = tmp_path / "ringback.toml"
+    config.write_text(f'api.socket = "{tmp_path}/c.sock"\ndaemon.state_dir = "{tmp_path}/{"x" * 300}"\n')
+    for command in (["event", "erase", "e1"], ["tenant", "erase", "acme"]):
+        told = CliRunner(env={"RINGBACK_SOCKET": None}).invoke(main, [*command, "--yes", "--config", str(config)])
+        assert (told.exit_code, told.stderr.count("\n")) == (3, 1), told.output
+        assert "as the daemon's account" in told.stderr
+
+
 async def test_a_directory_in_use_is_refused(alone: Cli, tmp_path: Path) -> None:
     """Another process has the lock, and answers on no socket: exit 5."""
     async with opened(tmp_path / "state") as store:

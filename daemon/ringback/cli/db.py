@@ -55,9 +55,9 @@ def backup(
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
     from ringback.store import backup as store  # noqa: PLC0415 - slow to import, and most commands get by without
 
+    _guarded(lambda: _refuse_place(file))
     if file.exists() and not force:
         raise Refused(f"{file} is there already: name another file, or say --force")
-    _refuse_live(file)
     part = file.with_name(file.name + store.PART_SUFFIX)
 
     def make() -> Any:
@@ -98,7 +98,7 @@ def backup_keys(file: Path, config_path: str | None, socket_path: str | None) ->
     from ringback.store import backup as store  # noqa: PLC0415 - as above
     from ringback.store.keyring import copy_keyring, is_keyring  # noqa: PLC0415 - as above
 
-    _refuse_live(file)
+    _guarded(lambda: _refuse_place(file))
     if _guarded(lambda: file.exists() and file.stat().st_size > 0 and not is_keyring(file)):
         raise Refused(f"{file} is there already, and no copy of a keyring: name another file")
     part = file.with_name(file.name + store.PART_SUFFIX)
@@ -297,13 +297,15 @@ def _prune_alone(config_path: str | None, socket_path: str | None, asked: Mappin
     return _until_done(step)
 
 
-def _refuse_live(file: Path) -> None:
-    """A copy in the place of what is in use would be the end of it."""
+def _refuse_place(file: Path) -> None:
+    """No folder to write into is said before the work; a copy in the place of what is in use would be the end of it."""
     from ringback.store.database import DATABASE_NAME  # noqa: PLC0415 - as above
     from ringback.store.keyring import KEYRING_NAME  # noqa: PLC0415 - as above
     from ringback.store.statedir import MARKER_NAME  # noqa: PLC0415 - as above
 
     there = file.resolve()
+    if not there.parent.is_dir():
+        raise NotFound(f"{there.parent} is no folder: make it first")
     if there.name in (DATABASE_NAME, KEYRING_NAME) and (there.parent / MARKER_NAME).exists():
         raise Refused(f"{file} belongs to a state directory: name another file")
 

@@ -87,7 +87,12 @@ def tenant_alone(
 
 def _directory(config_path: str | None, socket_path: str | None) -> Path:
     directory = Path(alone_in(config_path, socket_path))
-    if not directory.exists():
+    try:
+        there = directory.exists()
+    except OSError as problem:  # it may not be looked at: it is another account's
+        words = f"no daemon answers, and {directory} can't be used: {problem.strerror}; do it as the daemon's account"
+        raise Unreachable(words) from None
+    if not there:
         raise Unreachable(f"no daemon runs, and there is no state directory {directory}")
     return directory
 
@@ -103,7 +108,7 @@ def _run(directory: Path, task: Any, now_ms: int) -> Any:
     except StateError as problem:
         raise CommandError(str(problem)) from None
     except OSError as problem:
-        raise CommandError(f"can't use {directory}: {problem.strerror}") from None
+        raise CommandError(f"can't use {directory}: {problem.strerror}; do it as the daemon's account") from None
 
 
 def _now_ms() -> int:
