@@ -47,7 +47,7 @@ def show(
         return
     from ringback.cli.tables import print_sheet  # noqa: PLC0415 - rich is slow to import
 
-    print_sheet(found.items())
+    print_sheet((name, value) for name, value in found.items() if found["erasing"] or name != "left")
 
 
 @tenant.command()
