@@ -120,12 +120,14 @@ def test_a_copy_gets_its_name_in_one_step(tmp_path: Path) -> None:
 async def test_a_sound_database_has_no_problems(store: Store, tmp_path: Path) -> None:
     """While it is written to, as a copy, and empty; what is in it is counted."""
     assert _checked(store).problems == []
-    await store.all(*[accept(f"e{n}", 1) for n in range(100)])
+    await store.all(*[accept(f"e{n}", 1, data=b"x" * 1000) for n in range(100)])
     found = _checked(store)
     assert found.problems == []
     assert (found.counts["events"], found.counts["payloads"], found.high_seq, found.lost_events) == (100, 100, 100, 0)
     copied(store, tmp_path / "copy")
-    assert check_file(tmp_path / "copy").problems == []
+    copy = check_file(tmp_path / "copy")
+    assert (copy.problems, copy.size) == ([], (tmp_path / "copy").stat().st_size)
+    assert found.size >= copy.size, "what lies in the log counts"
 
 
 BREAKAGES = {

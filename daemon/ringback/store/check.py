@@ -52,7 +52,10 @@ _PAYLOADS = "SELECT event, crc, data FROM payload"
 
 
 class Report(NamedTuple):
-    """What was found. ``high_seq``: the highest event number used; ``lost_events``: that the marker knows beyond it."""
+    """What was found. ``high_seq``: the highest event number used; ``lost_events``: that the marker knows beyond it.
+
+    ``size``: bytes, what lies in the log included; ``free_bytes`` of them hold nothing.
+    """
 
     problems: list[str]
     counts: dict[str, int]
@@ -127,8 +130,9 @@ def _check(source: Aside, path: Path, marker_high_seq: int | None, keys: Keys) -
     lost = max(0, (marker_high_seq or 0) - high_seq)
     if lost:
         problems.append(f"the marker knows of up to {lost} events beyond number {high_seq}: they are lost")
-    page, free = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "freelist_count"))
-    return Report(problems, counts, path.stat().st_size, page * free, schema, high_seq, lost)
+    names = ("page_size", "page_count", "freelist_count")  # the file alone says little while much lies in its log
+    page, pages, free = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
+    return Report(problems, counts, page * pages, page * free, schema, high_seq, lost)
 
 
 def _schema(db: sqlite3.Connection, path: Path) -> int:
