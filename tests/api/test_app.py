@@ -40,6 +40,15 @@ def test_problems_have_their_media_type(parts: Parts) -> None:
     assert b"application/problem+json" in head
 
 
+@pytest.mark.parametrize("asked", [b"GET /healthz HTTP/1.1", b"GET /nothing HTTP/1.1", b"no request at all"])
+def test_no_answer_tells_versions(parts: Parts, asked: bytes) -> None:
+    """Which releases of what answer is nobody's business."""
+    head = raw(parts, asked + b"\r\nHost: x\r\nConnection: close\r\n\r\n").partition(b"\r\n\r\n")[0]
+    assert b"Server: ringback\r\n" in head + b"\r\n"
+    assert b"Python" not in head
+    assert b"aiohttp" not in head
+
+
 def raw(parts: Parts, request: bytes) -> bytes:
     """Bytes to the control socket, all that comes back."""
     with socket.socket(socket.AF_UNIX) as sock:

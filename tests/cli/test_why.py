@@ -33,3 +33,13 @@ def test_what_is_unknown_ends_with_4(cli) -> None:
     done = cli("why", "nothing")
     assert done.exit_code == 4
     assert "nothing" in done.stderr
+
+
+def test_what_another_tenant_has_is_a_flag_away(cli, parts) -> None:
+    """Who names no tenant is told how one is named; who does isn't."""
+    parts.event(id="e1", type="a.b", tenant="acme")
+    for command in (["why"], ["event", "show"], ["event", "erase", "--yes"]):
+        done = cli(*command, "e1")
+        assert (done.exit_code, "--tenant NAME" in done.stderr) == (4, True)
+        done = cli(*command, "e2", "--tenant", "acme")
+        assert (done.exit_code, "--tenant" in done.stderr) == (4, False)

@@ -15,7 +15,7 @@ from aiohttp import HttpVersion11, web
 from ringback.api.access import DOOR, RULES, Door, Rule, access_middleware
 from ringback.api.deps import DEPS, Deps
 from ringback.api.guard import GUARD, Guard, guard_middleware
-from ringback.api.malformed import Protocol, server_logger
+from ringback.api.malformed import SERVER_NAME, Protocol, server_logger
 from ringback.api.openapi import DOCUMENT, Document
 from ringback.api.problems import Handler, problem, problems_middleware
 from ringback.api.room import WRITES, room_middleware
@@ -35,9 +35,15 @@ LINGER_S = 2.0
 _log = get_logger()
 
 
+async def _our_name(_request: web.Request, response: web.StreamResponse) -> None:
+    """Nobody needs to know which versions of what answer him."""
+    response.headers["Server"] = SERVER_NAME
+
+
 def make_app(deps: Deps, door: Door = Door.CONTROL) -> web.Application:
     """The management API over these collaborators, for callers who come by that door."""
     app = web.Application(middlewares=[guard_middleware, problems_middleware, access_middleware, room_middleware])
+    app.on_response_prepare.append(_our_name)
     app[DEPS], app[DOOR] = deps, door
     rules = {}
     for route in ROUTES:

@@ -14,6 +14,9 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from ringback.api.problems import problem
 from ringback.kit.log import get_logger
 
+#: What answers, in its header ``Server``.
+SERVER_NAME = "ringback"
+
 _log = get_logger()
 
 
@@ -35,6 +38,7 @@ class Protocol(web.RequestHandler):
             told = problem("invalid_request", "the request's first line or a header is too long", status=status)
         else:
             told = problem("invalid_request", "this is not a request that HTTP/1.1 knows", status=status)
+        told.headers["Server"] = SERVER_NAME
         told.force_close()
         return told
 

@@ -4,13 +4,14 @@ Rules: a failure is one of four exceptions, each with its exit code; problems ke
 Must not know: how anything is printed.
 """
 
+import contextlib
 import http.client
 import json
 import os
 import shutil
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -46,6 +47,17 @@ class NotFound(CommandError):  # noqa: N818 - a state of affairs, named as such
     """The daemon knows nothing of that name or id."""
 
     exit_code = 4
+
+
+@contextlib.contextmanager
+def of_tenant(tenant: str | None) -> Iterator[None]:
+    """Where nothing is found and no tenant was named: say how one is."""
+    try:
+        yield
+    except NotFound as unknown:
+        if tenant is not None:
+            raise
+        raise NotFound(f"{unknown.message}; --tenant NAME looks at another's") from None
 
 
 class Refused(CommandError):  # noqa: N818 - a state of affairs, named as such

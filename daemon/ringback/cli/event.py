@@ -4,7 +4,7 @@ import json
 
 import click
 
-from ringback.cli.client import Unreachable, segment
+from ringback.cli.client import Unreachable, of_tenant, segment
 from ringback.cli.context import Group, api, json_option, print_json, where
 from ringback.cli.erasing import event_alone, sure, yes_option
 from ringback.cli.lists import fetch, limit_option, time_options
@@ -73,7 +73,8 @@ def show(
     Example:
       ringback event show 019a9c1e-7d0f-7c52-a4b6-0b7f1f0c3d21
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
-    found = api(config_path, socket_path).get(f"{PATH}/{segment(event_id)}", {"tenant": tenant})
+    with of_tenant(tenant):
+        found = api(config_path, socket_path).get(f"{PATH}/{segment(event_id)}", {"tenant": tenant})
     if as_json:
         print_json(found)
         return
@@ -108,11 +109,12 @@ def erase(
       ringback event erase 019a9c1e-7d0f-7c52-a4b6-0b7f1f0c3d21
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
     sure(lambda: f"Erase event {event_id}? It can't be undone.", yes=yes)
-    try:
-        query = f"?tenant={segment(tenant)}" if tenant is not None else ""
-        done = api(config_path, socket_path).post(f"{PATH}/{segment(event_id)}/erase{query}")
-    except Unreachable:
-        done = event_alone(config_path, socket_path, tenant or "default", event_id)
+    with of_tenant(tenant):
+        try:
+            query = f"?tenant={segment(tenant)}" if tenant is not None else ""
+            done = api(config_path, socket_path).post(f"{PATH}/{segment(event_id)}/erase{query}")
+        except Unreachable:
+            done = event_alone(config_path, socket_path, tenant or "default", event_id)
     if as_json:
         print_json(done)
         return

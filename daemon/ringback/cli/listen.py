@@ -14,6 +14,7 @@ import click
 
 from ringback.cli.client import CommandError
 from ringback.cli.context import Command
+from ringback.cli.verify import options_of, secret_file_option, secrets_of
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 #: Of a request's first line, and of a header: a GET carries a whole event in its URL.
@@ -27,6 +28,7 @@ SHOWN_CHARS = 2000
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--dialect", help="The format; guessed for each request if left out.")
 @click.option("--secret", "secrets", multiple=True, help="Check signatures with it; more than one during a rotation.")
+@secret_file_option
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="A setting of the dialect.")
 @click.option("--status", type=click.IntRange(200, 599), default=200, show_default=True, help="Answer with this.")
 @click.option("--delay", type=click.FloatRange(0, 3600), default=0.0, metavar="SECONDS", help="Think before answering.")
@@ -60,12 +62,10 @@ class _Listener:
     """One run of the receiver."""
 
     def __init__(self, given: dict[str, Any]) -> None:
-        from ringback.cli.verify import _options, usable  # noqa: PLC0415 - only this command needs it
-        from ringback.kit.clock import SystemClock  # noqa: PLC0415 - the same
+        from ringback.kit.clock import SystemClock  # noqa: PLC0415 - only this command needs it
 
-        usable(given["secrets"])
-        self._given = given
-        self._options = _options(given["options"])
+        self._given = given | {"secrets": secrets_of(given)}
+        self._options = options_of(given["options"])
         self._clock = SystemClock()
         self._left_to_fail: int = given["fail_first"]
         self._seen = 0

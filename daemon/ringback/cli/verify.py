@@ -17,14 +17,17 @@ MAX_CAPTURE_BYTES = 64 * 1024 * 1024
 MAX_LENGTH_DIGITS = 18
 
 
+secret_file_option = click.option(
+    "--secret-file", metavar="FILE", help="A file with one secret a line, so that none is on the command line."
+)
+
+
 @click.command(cls=Command)
 @click.argument("body_file", metavar="[BODYFILE]", required=False)
 @click.option("--request", "request_file", metavar="FILE", help="A whole captured HTTP request instead; - is stdin.")
 @click.option("--dialect", help="The format; guessed from the request if left out.")
 @click.option("--secret", "secrets", multiple=True, help="The endpoint's secret; more than one during a rotation.")
-@click.option(
-    "--secret-file", metavar="FILE", help="A file with one secret a line, so that none is on the command line."
-)
+@secret_file_option
 @click.option("-H", "--header", "header_lines", multiple=True, metavar="'Name: value'", help="A header; repeatable.")
 @click.option("--headers", "headers_file", metavar="FILE", help="A file of header lines.")
 @click.option("--method", default="POST", show_default=True)
@@ -52,7 +55,7 @@ def verify(as_json: bool, at: int | None, **given: Any) -> None:  # noqa: FBT001
     if dialect not in CHECKS:
         raise click.UsageError(f"there is no dialect {dialect}; there are {', '.join(CHECKS)}")
     now_s = at if at is not None else SystemClock().now_ms() // 1000
-    settings = Settings(_secrets(given), now_s, given["tolerance"], _options(given["options"]))
+    settings = Settings(secrets_of(given), now_s, given["tolerance"], options_of(given["options"]))
     findings = check(dialect, captured, settings)
     right = all(finding.ok for finding in findings)
     if as_json:
@@ -128,7 +131,8 @@ def _headers(lines: list[str]) -> dict[str, str]:
     return found
 
 
-def _secrets(given: dict[str, Any]) -> tuple[str, ...]:
+def secrets_of(given: dict[str, Any]) -> tuple[str, ...]:
+    """The secrets of ``--secret`` and ``--secret-file``. Raises UsageError."""
     lines = _read(given["secret_file"]).decode("utf-8", "surrogateescape").splitlines() if given["secret_file"] else []
     return usable((*given["secrets"], *(line for line in lines if line)))
 
@@ -142,7 +146,8 @@ def usable(secrets: tuple[str, ...]) -> tuple[str, ...]:
     return secrets
 
 
-def _options(pairs: tuple[str, ...]) -> dict[str, str]:
+def options_of(pairs: tuple[str, ...]) -> dict[str, str]:
+    """``--option NAME=VALUE`` by name. Raises UsageError."""
     found = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
     if len(found) != len(pairs):
         raise click.UsageError("an option is written NAME=VALUE, each once")

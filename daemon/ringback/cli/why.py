@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ringback.cli.client import Api, NotFound, segment
+from ringback.cli.client import Api, NotFound, of_tenant, segment
 from ringback.cli.context import Command, api, json_option, print_json, where
 from ringback.cli.lists import endpoint_id
 from ringback.cli.words import folded
@@ -37,7 +37,8 @@ def why(
       ringback why 019a9c1e-7d0f-7c52-a4b6-0b7f1f0c3d21
       ringback why crm
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
-    found = _find(api(config_path, socket_path), what, tenant)
+    with of_tenant(tenant):
+        found = _find(api(config_path, socket_path), what, tenant)
     if as_json:
         print_json(found)
         return

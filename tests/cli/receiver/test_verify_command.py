@@ -8,6 +8,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 
+import pytest
 from click.testing import CliRunner
 
 from ringback import dialects
@@ -79,9 +80,13 @@ def listening(*options: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
             process.terminate()
 
 
-def test_listen_shows_checks_fails_and_ends():
+@pytest.mark.parametrize("option", ["--secret", "--secret-file"])
+def test_listen_shows_checks_fails_and_ends(tmp_path, option):
     """A receiver process: the first request fails on demand, the second is right, then it ends by itself."""
-    with listening("--fail-first=1", "--count=2", "--secret", vector().secrets[0]) as (process, url):
+    file, (secret, *_) = tmp_path / "secret", vector().secrets
+    file.write_text(secret + "\n")
+    given = secret if option == "--secret" else str(file)
+    with listening("--fail-first=1", "--count=2", option, given) as (process, url):
         statuses = []
         for _ in range(2):
             request = urllib.request.Request(url + "hook", vector().body, dict(vector().headers), method="POST")
