@@ -15,6 +15,8 @@ from tests.harness.waiting import wait_until
 pytestmark = pytest.mark.whole
 
 REFUSED = 5
+#: Between two batches of the load: a few thousand events a second, which leaves the commands their half of the machine.
+PAUSE_S = 0.02
 
 
 def ringback(daemon: Daemon, *args: str, code: int = 0) -> str:
@@ -45,7 +47,7 @@ class Emitting:
     def _run(self) -> None:
         number = 0
         with self._daemon.events() as producer:
-            while not self._stop.is_set():
+            while not self._stop.wait(PAUSE_S):
                 batch = [
                     {"id": f"e{number + n}", "type": "a.b", "data": {"n": number + n, "pad": "x" * 500}}
                     for n in range(64)

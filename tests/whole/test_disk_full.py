@@ -121,6 +121,16 @@ def wait_spooled(daemon: Daemon) -> None:
     wait_until(lambda: not list((daemon.state_dir / "spool" / "new").iterdir()), TIME_LIMIT_S, daemon.tail)
 
 
+@pytest.mark.parametrize(
+    ("disk", "daemon"),
+    [
+        ("small", "sealed"),
+        ("ballast", "plain"),
+        pytest.param("small", "plain", marks=pytest.mark.long),
+        pytest.param("ballast", "sealed", marks=pytest.mark.long),
+    ],
+    indirect=True,
+)
 def test_a_full_disk_is_refused_by_name_and_got_over(daemon: Daemon, disk: SmallDisk, receiver: Receiver) -> None:
     """By every way in; what was acknowledged before is delivered meanwhile; with room again, all goes on by itself."""
     daemon.start()
