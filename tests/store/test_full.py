@@ -65,6 +65,7 @@ async def test_a_full_disk_refuses_events_keeps_results_and_recovers(tmp_path, b
         writer.arm(1, full_error, only="BEGIN", times=10**9, rolls_back=True)
         result = asyncio.ensure_future(store.run(Finish(1, 1, succeeded(), attempt())))
         task = asyncio.ensure_future(store.run(Task("t", lambda _: 42)))
+        await asyncio.sleep(0)  # they go first
         (refused,) = await store.all(accept("no", 1))
         assert refused == Failed("storage_full", "the disk is full")
         assert store.writer.stuck, "what is asked for now waits"

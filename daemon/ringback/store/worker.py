@@ -97,6 +97,7 @@ class Worker:
         self._engine = Engine(database.writer, database.high_seq)
         self._checkpointer = Checkpointer(database, self._die, self._say)
         self._kept: deque[Entry] = deque()
+        self._retrying = False  # what was kept is in hand, not gone
         self._in_hand: Sequence[Entry] = ()  # taken and not yet answered: to be told should a bug strike
         self._next_retry = 0.0
         self._full_since = 0.0
@@ -158,7 +159,7 @@ class Worker:
     @property
     def stuck(self) -> bool:
         """Nothing can be written now: the disk is full, and there was no ballast to let go, or it is used up."""
-        return self.full and (bool(self._kept) or not self._refusing)
+        return self.full and (bool(self._kept) or self._retrying or not self._refusing)
 
     def _wait_s(self) -> float | None:
         if self._in_need or self.full:
@@ -278,6 +279,7 @@ class Worker:
         """Try what was kept, oldest first; with nothing left, see whether the ballast can be laid down again."""
         waited = self._calm
         self._pause()
+        self._retrying = bool(self._kept)
         waiting, self._kept = self._kept, deque()
         while waiting and not self._kept:
             batch, rows = [waiting.popleft()], 0
@@ -286,6 +288,7 @@ class Worker:
                 batch.append(waiting.popleft())
             self._commit(batch)
         self._kept.extend(waiting)
+        self._retrying = False
         if self.full and waited and not self._kept and self._has_room():
             self._recovered()
 
