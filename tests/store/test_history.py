@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,9 +15,27 @@ from ringback.core.model import DeliveryState
 from ringback.store import history
 from ringback.store.database import open_state
 from ringback.store.engine import Engine
+from ringback.store.history import HistoryReads
 from ringback.store.lane_history import Indexed, index_history
 from ringback.store.ops import Finish
+from ringback.store.reader import Parameters
 from ringback.store.views import DeliveryFilter
+
+
+class _Meanwhile:
+    """A reader between whose statements something is committed."""
+
+    def __init__(self, store: Store, happens: Iterable[Any]) -> None:
+        self.keys = store.reader.keys
+        self._store = store
+        self._happens = iter(happens)
+
+    async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Any]:
+        """The answer, then what happens next."""
+        found = await self._store.reader.fetch(sql, parameters)
+        if (op := next(self._happens, None)) is not None:
+            await self._store.run(op)
+        return found
 
 
 async def _all(store: Store, wanted: DeliveryFilter, limit: int = 7):
@@ -208,3 +228,30 @@ def test_chunks_index_everything_once(tmp_path_factory, fans, chunk):
     ).fetchone()
     database.close()
     assert left == (0,)
+
+
+async def test_a_delivery_is_told_as_it_was_at_one_moment(store: Store):
+    """An attempt that ends while its delivery is looked at is in the state and in the attempts, or in neither."""
+    await store.run(accept("a", 1))
+    during = HistoryReads(_Meanwhile(store, [Finish(1, 1, succeeded(), attempt("success", 200))]))
+    view = await during.get_delivery(1, 1)
+    assert view is not None
+    assert (view.row.state, view.row.attempts, view.attempts) == (DeliveryState.PENDING, 0, [])
+    view = await during.get_delivery(1, 1)
+    assert view is not None
+    assert (view.row.state, len(view.attempts)) == (DeliveryState.SUCCEEDED, 1)
+
+
+async def test_no_page_shows_again_what_one_before_it_showed(store: Store, monkeypatch: pytest.MonkeyPatch):
+    """Though events arrive while the pages are read: of two looks at a window the second would end elsewhere."""
+    monkeypatch.setattr(history, "SCAN_ROWS", 12)
+    for number in range(40):
+        await store.run(accept(f"e{number}", 1, type="rare" if number % 5 == 0 else "common"))
+    during = HistoryReads(_Meanwhile(store, (accept(f"new{number}", 1) for number in range(100))))
+    wanted, found, before = DeliveryFilter(type="rare"), [], None
+    while True:
+        page = await during.list_deliveries(wanted, limit=4, before=before)
+        found += [row.event_id for row in page.items]
+        if (before := page.next) is None:
+            break
+    assert found == [f"e{number}" for number in range(35, -1, -5)]

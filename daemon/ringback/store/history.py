@@ -41,16 +41,16 @@ MAX_ATTEMPTS_SHOWN = 1000
 
 _END = 1 << 62
 
-_EVENT_KEYS = "SELECT seq FROM event WHERE seq < :before ORDER BY seq DESC LIMIT :scan"
+_EVENT_KEYS = "SELECT seq AS event, 0 AS lane FROM event WHERE seq < :before ORDER BY seq DESC LIMIT :scan"
 _EVENT_KEYS_OF_TENANT = (
-    "SELECT seq FROM event WHERE tenant = (SELECT no FROM tenant WHERE name = :tenant) AND seq < :before"
-    " ORDER BY seq DESC LIMIT :scan"
+    "SELECT seq AS event, 0 AS lane FROM event WHERE tenant = (SELECT no FROM tenant WHERE name = :tenant)"
+    " AND seq < :before ORDER BY seq DESC LIMIT :scan"
 )
 _EVENTS = (
     "SELECT e.seq, e.id, t.name, e.type, e.created_ms, e.accepted_ms,"
     " length(p.data) - 45 * (p.key_no > 0), e.opts"  # 45: core.envelope.OVERHEAD_BYTES
-    " FROM ({keys}) AS k CROSS JOIN event e ON e.seq = k.seq CROSS JOIN tenant t ON t.no = e.tenant"
-    " CROSS JOIN payload p ON p.event = e.seq WHERE {where} ORDER BY k.seq DESC LIMIT :limit"
+    " FROM k CROSS JOIN event e ON e.seq = k.event CROSS JOIN tenant t ON t.no = e.tenant"
+    " CROSS JOIN payload p ON p.event = e.seq WHERE {where} ORDER BY k.event DESC LIMIT :limit"
 )
 _ALL = (
     "SELECT event, lane FROM delivery WHERE (event, lane) < (:event, :lane) ORDER BY event DESC, lane DESC LIMIT :scan"
@@ -86,14 +86,12 @@ _DELIVERY_COLUMNS = (
     " d.error, e.id, t.name, e.type, e.created_ms, e.accepted_ms,"
     " (SELECT l.origin FROM callback_lane l WHERE l.lane = d.lane)"
 )
+#: How many they are.
+_WIDTH = 17
 _DELIVERIES = (
-    _DELIVERY_COLUMNS + " FROM ({keys}) AS k CROSS JOIN delivery d ON d.event = k.event AND d.lane = k.lane"
+    _DELIVERY_COLUMNS + " FROM k CROSS JOIN delivery d ON d.event = k.event AND d.lane = k.lane"
     " CROSS JOIN event e ON e.seq = k.event CROSS JOIN tenant t ON t.no = e.tenant"
     " WHERE {where} ORDER BY k.event DESC, k.lane DESC LIMIT :limit"
-)
-_DELIVERY = (
-    _DELIVERY_COLUMNS + " FROM delivery d CROSS JOIN event e ON e.seq = d.event"
-    " CROSS JOIN tenant t ON t.no = e.tenant WHERE d.event = ? AND d.lane = ?"
 )
 # The first row that no attempt has finished of yet, as far as a lane goes in order: just before it is what was tried.
 _OLDEST_FRESH = "SELECT min(event) FROM owed WHERE lane = ? AND phase = 0 AND due_ms = 0"
@@ -105,15 +103,25 @@ _RETRIED = (
     " CROSS JOIN delivery d ON d.event = k.event AND d.lane = ?1"
     " CROSS JOIN event e ON e.seq = d.event CROSS JOIN tenant t ON t.no = e.tenant"
 )
-_ATTEMPTS = (
-    "SELECT n, run, started_ms, elapsed_ms, outcome, status, error, info FROM ("
+# One statement: between two an attempt may end, and what was told then would be no moment's truth.
+_DELIVERY = (
+    _DELIVERY_COLUMNS  # noqa: S608 - constants
+    + ", a.n, a.run, a.started_ms, a.elapsed_ms, a.outcome, a.status, a.error, a.info, b.key_no, b.body"
+    " FROM delivery d CROSS JOIN event e ON e.seq = d.event CROSS JOIN tenant t ON t.no = e.tenant LEFT JOIN ("
     "SELECT n, run, started_ms, elapsed_ms, outcome, status, error, info FROM attempt WHERE event = ?1 AND lane = ?2"
     " UNION ALL SELECT attempts, run, started_ms, elapsed_ms, outcome, status, error, info FROM delivery"
-    " WHERE event = ?1 AND lane = ?2 AND started_ms IS NOT NULL) ORDER BY n DESC LIMIT ?3"
+    " WHERE event = ?1 AND lane = ?2 AND started_ms IS NOT NULL) AS a"
+    " LEFT JOIN response_body b ON b.event = ?1 AND b.lane = ?2 AND b.n = a.n"
+    " WHERE d.event = ?1 AND d.lane = ?2 ORDER BY a.n DESC LIMIT ?3"
 )
-_BODIES = "SELECT n, key_no, body FROM response_body WHERE event = ?1 AND lane = ?2"
 _SEQ = "SELECT e.seq FROM event e JOIN tenant t ON t.no = e.tenant WHERE t.name = ? AND e.id = ?"
-_EDGE = "SELECT * FROM ({keys}) LIMIT 1 OFFSET :scan - 1"
+# The rows, and beside them the last key that was looked at, if more may follow: in one statement, for between two the
+# window moves. The third and fourth column are a row's own first two.
+_PAGE = (
+    "WITH k AS MATERIALIZED ({keys}), edge AS (SELECT event, lane FROM k LIMIT 1 OFFSET :scan - 1)"
+    " SELECT (SELECT event FROM edge), (SELECT lane FROM edge), page.* FROM (SELECT 1) LEFT JOIN ({rows}) AS page"
+    " ORDER BY 3 DESC, 4 DESC"
+)
 _AHEAD = (
     "SELECT count(*) FROM (SELECT 1 FROM delivery d CROSS JOIN owed o ON o.lane = d.lane AND o.phase = d.phase"
     " AND (o.due_ms, o.event) < (d.due_ms, d.event) WHERE d.event = ?1 AND d.lane = ?2 LIMIT ?3)"
@@ -209,16 +217,17 @@ class HistoryReads:
 
     async def get_delivery(self, event: int, lane: int) -> DeliveryView | None:
         """One delivery with its latest attempts, oldest first; None if there is none (any more)."""
-        rows = await self._reader.fetch(_DELIVERY, (event, lane))
+        rows = await self._reader.fetch(_DELIVERY, (event, lane, MAX_ATTEMPTS_SHOWN))
         if not rows:
             return None
-        attempts = await self._reader.fetch(_ATTEMPTS, (event, lane, MAX_ATTEMPTS_SHOWN))
-        bodies = {n: self._body(event, lane, n, *row) for n, *row in await self._reader.fetch(_BODIES, (event, lane))}
-        shown = [
-            AttemptView(*(*row, self._info(event, lane, row[0], info), bodies.get(row[0])))
-            for *row, info in attempts[::-1]
-        ]
-        return DeliveryView(_row(rows[0]), shown)
+        attempts = [self._attempt(event, lane, row[_WIDTH:]) for row in reversed(rows) if row[_WIDTH] is not None]
+        return DeliveryView(_row(rows[0][:_WIDTH]), attempts)
+
+    def _attempt(self, event: int, lane: int, row: Any) -> AttemptView:
+        n, run, started_at_ms, elapsed_ms, outcome, status, error, info, key_no, body = row
+        info = self._info(event, lane, n, info)
+        full_body = None if body is None else self._body(event, lane, n, key_no, body)
+        return AttemptView(n, run, started_at_ms, elapsed_ms, outcome, status, error, info, full_body)
 
     def _info(self, event: int, lane: int, n: int, stored: bytes | None) -> bytes | None:
         """What an attempt left; None if it is gone, or can't be opened."""
@@ -242,17 +251,17 @@ class HistoryReads:
     ) -> tuple[list[Any], Any]:
         """The rows of one page, and the key the next one begins after. A short look first, then as far as allowed."""
         conditions = " AND ".join(text for text, value in where.items() if value is not None) or "true"
+        sql = _PAGE.format(keys=keys, rows=sql.format(where=conditions))
         rows: list[Any] = []
-        edge: list[Any] = []
+        edge: tuple[Any, Any] = (None, None)
         for scan in (min(FIRST_LOOK * limit, SCAN_ROWS), SCAN_ROWS):
-            bound = {**values, "scan": scan, "limit": limit + 1}
-            rows = await self._reader.fetch(sql.format(keys=keys, where=conditions), bound)
+            found = await self._reader.fetch(sql, {**values, "scan": scan, "limit": limit + 1})
+            edge, rows = found[0][:2], [row[2:] for row in found if row[2] is not None]
             if len(rows) > limit:
                 return rows[:limit], tuple(rows[limit - 1][:2])
-            edge = await self._reader.fetch(_EDGE.format(keys=keys), bound)
-            if not edge:
+            if edge[0] is None:
                 return rows, None
-        return rows, tuple(edge[0])
+        return rows, edge
 
 
 def _keys(wanted: DeliveryFilter) -> str:
