@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 
 import pytest
@@ -149,6 +150,50 @@ def test_a_malformed_request_leaves_nothing_of_itself_in_the_log(
     assert [line["event"] for line in told] == ["api.malformed"]
     assert "private-words" not in str(told)
     assert "private-words" not in caplog.text
+
+
+CHUNKED = b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: "
+
+
+def broken_off(parts: Parts, head: bytes, begun: bytes) -> tuple[list[bytes], list[str]]:
+    """A head and a good chunk; when the daemon has them a broken one. The answers, and the names of the log's lines."""
+    with structlog.testing.capture_logs() as told, socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(60)
+        sock.connect(parts.control)
+        # Expect tells when the head was taken: from then on the body's end is waited for
+        sock.sendall(head + b"\r\nExpect: 100-continue\r\n\r\n")
+        answer = sock.recv(65_536)
+        sock.sendall(b"%x\r\n%b\r\n" % (len(begun), begun))
+        sock.sendall(b"private-words\r\n")
+        while chunk := sock.recv(65_536):
+            answer += chunk
+    assert b"private-words" not in answer
+    assert "private-words" not in str(told)
+    went_on, *answers = re.split(rb"HTTP/1.1 (?=[0-9])", answer)[1:]
+    assert went_on.startswith(b"100 ")
+    return answers, [line["event"] for line in told]
+
+
+@pytest.mark.parametrize("path", [b"endpoints", b"events"])
+def test_a_body_that_breaks_off_midway_is_answered_and_closed(parts: Parts, path: bytes) -> None:
+    """A broken chunk after the head: one 400, one line of the log, and nobody waits for the body's end."""
+    answers, told = broken_off(parts, b"POST /api/v1/" + path + CHUNKED + b"application/json", b'{"type":')
+    assert len(answers) == 1
+    assert answers[0].startswith(b"400 ")
+    assert b'"code":"invalid_request"' in answers[0]
+    assert b"chunks" in answers[0]
+    assert told == ["api.malformed"]
+
+
+def test_lines_before_a_broken_chunk_are_answered(parts: Parts) -> None:
+    """NDJSON that breaks off: what was a line stands, what was begun is no event, and the last answer says why."""
+    begun = b'{"type":"a","data":{},"id":"whole"}\n{"type":"a","data":{},"id":"begun"}'
+    answers, told = broken_off(parts, b"POST /api/v1/events" + CHUNKED + b"application/x-ndjson", begun)
+    assert [word in answers[0] for word in (b'"id":"whole"', b'"code":"invalid_json"', b"chunks")] == [True] * 3
+    assert len(answers) == 1
+    assert "api.malformed" in told
+    assert parts.call("GET", "/api/v1/events/whole")[0] == 200
+    assert parts.call("GET", "/api/v1/events/begun")[0] == 404
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,17 @@ def test_bad_queries(parts: Parts, query: str) -> None:
     assert parts.call("GET", f"{PATH}?{query}")[0] == 422
 
 
+@pytest.mark.parametrize("path", [PATH, "/api/v1/deliveries"])
+def test_a_span_that_ends_before_it_begins_is_refused(parts: Parts, path: str) -> None:
+    """It would find nothing, always: both ends are named. One that is empty is a span."""
+    early, late = "2026-01-02T00:00:00.000Z", "2026-01-02T00:00:00.001Z"
+    status, told = parts.call("GET", f"{path}?since={late}&until={early}")
+    assert (status, told["code"]) == (422, "invalid_query")
+    assert told["detail"] == f"since: {late} is later than until, {early}"
+    assert [problem["loc"] for problem in told["errors"]] == [["query", "since"], ["query", "until"]]
+    assert parts.call("GET", f"{path}?since={early}&until={early}")[0] == 200
+
+
 def test_control_and_events_sockets_speak_to_the_same_daemon(parts: Parts) -> None:
     """An event from the socket is seen through the API."""
     with socket.socket(socket.AF_UNIX) as sock:

@@ -9,7 +9,9 @@ Must not know: what any call does.
 import logging
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong, TransferEncodingError
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from ringback.api.problems import problem
 from ringback.kit.log import get_logger
@@ -22,6 +24,23 @@ _log = get_logger()
 
 class Protocol(web.RequestHandler):
     """The server's protocol, whose last words are a problem document; the connection is closed after them."""
+
+    _latest: StreamReader = EMPTY_PAYLOAD  # the body of the latest request, the only one that can lack its end
+
+    def data_received(self, data: bytes) -> None:
+        """Parse. A body that breaks off midway tells whoever reads it, who would wait for its end else.
+
+        The server itself only queues an error behind that request. Whether somebody reads the body or not, the server
+        looks for its end after the answer, meets the same exception there, logs it and closes.
+        """
+        super().data_received(data)
+        if not self._messages:
+            return
+        message, body = self._messages[-1]
+        if isinstance(message, RawRequestMessage):
+            self._latest = body
+        elif not self._latest.is_eof():
+            self._latest.set_exception(TransferEncodingError("a broken chunk"))
 
     def handle_error(
         self,

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from ringback.kit.log import get_logger
 from ringback.service.endpoint_fields import MAX_TOLD, Problem, Refusal
@@ -38,6 +39,9 @@ STATUS = {
     "shutting_down": 503,
     "storage_full": 507,
 }
+
+#: Of a body whose chunks can't be told apart.
+BROKEN_BODY = "the body breaks off: its chunks are not as HTTP/1.1 has them"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -99,10 +103,18 @@ def _failed(request: web.Request, failure: Exception) -> web.Response:
             return problem(failure.code, failure.message)
         case QueryTimeout():
             return problem("query_timeout", "reading this took too long: ask for less")
-        case web.RequestPayloadError() | ConnectionError():
-            return problem("invalid_request", "the connection ended before the request did", status=400)
+        case HttpProcessingError() | web.RequestPayloadError() | ConnectionError():
+            return _incomplete(failure)
     _log.exception("api.bug", method=request.method, path=request.path, exc_info=failure)
     return problem("internal_error", "internal error; the log has it")
+
+
+def _incomplete(failure: Exception) -> web.Response:
+    """The head was good, and the rest never came."""
+    why = BROKEN_BODY if isinstance(failure, HttpProcessingError) else "the connection ended before the request did"
+    told = problem("invalid_request", why, status=400)
+    told.force_close()
+    return told
 
 
 def _routed(known: web.HTTPException, request: web.Request) -> web.Response:

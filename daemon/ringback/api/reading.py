@@ -1,7 +1,8 @@
 """Reading requests: query parameters, cursors, bodies, each within its limit.
 
 Role: turns text into values or raises ``Invalid`` with every problem at once.
-Rules: unknown and repeated parameters are errors; a cursor is opaque to callers and checked when it comes back.
+Rules: unknown and repeated parameters are errors, and so is a span that ends before it begins; a cursor is opaque to
+callers and checked when it comes back.
 Must not know: what any call does.
 """
 
@@ -15,7 +16,7 @@ import orjson
 from aiohttp import web
 
 from ringback.api.problems import Invalid
-from ringback.core.times import parse_rfc3339
+from ringback.core.times import MAX_MS, parse_rfc3339, rfc3339
 from ringback.service.endpoint_fields import Problem
 
 DEFAULT_LIMIT = 50
@@ -109,9 +110,20 @@ def query(request: web.Request, allowed: Mapping[str, Parse]) -> dict[str, Any]:
             except ValueError as wrong:
                 problems.append(Problem(("query", name), str(wrong)))
                 found[name] = None
+    problems = problems or _span_problems(found.get("since", 0), found.get("until", MAX_MS))
     if problems:
         raise Invalid("invalid_query", f"{problems[0].loc[-1]}: {problems[0].msg}", problems)
     return found
+
+
+def _span_problems(since_ms: int, until_ms: int) -> list[Problem]:
+    """Nothing is ever found in a span that ends before it begins: somebody mixed the two up, or a time zone."""
+    if since_ms <= until_ms:
+        return []
+    return [
+        Problem(("query", "since"), f"{rfc3339(since_ms)} is later than until, {rfc3339(until_ms)}"),
+        Problem(("query", "until"), f"{rfc3339(until_ms)} is earlier than since, {rfc3339(since_ms)}"),
+    ]
 
 
 def paging(cursor: Parse) -> dict[str, Parse]:

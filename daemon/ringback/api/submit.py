@@ -14,10 +14,11 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from ringback.api.access import access_of
 from ringback.api.deps import Deps, deps_of
-from ringback.api.problems import STATUS, Invalid, answer, problem
+from ringback.api.problems import BROKEN_BODY, STATUS, Invalid, answer, problem
 from ringback.api.reading import query, read_bytes, refuse_encoded
 from ringback.core.model import Peer
 from ringback.kit.clock import Clock
@@ -81,8 +82,18 @@ async def _lines(request: web.Request, max_line: int, clock: Clock) -> AsyncIter
     """The lines of a body, blank ones left out; an unterminated last line counts, for a body has an end.
 
     Everybody else has a turn after each ``LINES_A_TURN``, blank ones too.
-    A line that is too long is one ``Invalid`` and its tail is never an event. A body that is too long ends with one.
+    A line that is too long is one ``Invalid`` and its tail is never an event. A body that is too long ends with one,
+    and so does one whose chunks are broken: what was begun of a line there is never an event.
     """
+    try:
+        async for line in _whole_lines(request, max_line, clock):
+            yield line
+    except HttpProcessingError:
+        yield Invalid("invalid_json", f"{BROKEN_BODY}; the rest was not read")
+
+
+async def _whole_lines(request: web.Request, max_line: int, clock: Clock) -> AsyncIterator[bytes | Invalid]:
+    """As above; raises HttpProcessingError at a broken chunk."""
     held = bytearray()
     size = looked_at = 0
     skipping = False
