@@ -61,11 +61,15 @@ def test_what_waits_for_its_next_try_is_sent_now(parts: Parts, monkeypatch: pyte
     parts.event(deliver_after="2096-10-02T07:06:40Z")
     parts.flights.kicked.clear()
     path = f"/api/v1/endpoints/{made['id']}/retry"
-    told = [parts.call("POST", path) for _ in range(3)]
-    answers = [
-        {"id": made["id"], "deliveries": count, "more": more} for count, more in ((2, True), (1, False), (0, False))
-    ]
-    assert told == [(202, one) for one in answers]
+    (status, first), other_list = parts.call("POST", path), parts.call("GET", "/api/v1/deliveries?limit=1")[1]
+    assert (status, first) == (
+        202,
+        {"id": made["id"], "deliveries": 2, "more": True} | {"next_cursor": first["next_cursor"]},
+    )
+    told = [parts.call("POST", f"{path}?cursor={first['next_cursor']}")]
+    told += [parts.call("POST", f"{path}?cursor={told[0][1]['next_cursor']}"), parts.call("POST", path)]
+    assert [(one["deliveries"], one["more"]) for _, one in told] == [(1, True), (0, False), (0, False)]
+    assert parts.call("POST", f"{path}?cursor={other_list['next_cursor']}")[1]["code"] == "invalid_query"
     assert parts.flights.kicked == [parts.endpoints.get(made["id"]).lane] * 2, "told only when there is something"
     rows = parts.call("GET", "/api/v1/deliveries")[1]["data"]
     waiting = [row for row in rows if row["next_attempt_at"] is not None]

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from click.testing import Result
 from tests.api.parts import Parts
 
 from ringback.cli.status import size
 from ringback.core.lifecycle import retry_at
+from ringback.core.model import EndpointStatus
 
 Cli = Callable[..., Result]
 
@@ -36,6 +38,30 @@ def test_a_backlog_is_retried_whole(cli: Cli, parts: Parts, monkeypatch: pytest.
     assert json.loads(cli("endpoint", "retry", "crm", "--json").stdout)["deliveries"] == 0
     parts.call("POST", f"/api/v1/endpoints/{parts.endpoints.by_lane(1).id}/pause")
     assert cli("endpoint", "retry", "crm").exit_code == 5
+
+
+def test_a_retry_that_breaks_off_says_how_far_it_came(cli: Cli, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The endpoint was paused meanwhile: what is due already is told with the reason; the exit code is its own."""
+    monkeypatch.setattr("ringback.api.endpoint_verbs.RETRY_ROWS", 2)
+    made = parts.endpoint(name="crm")
+    for _ in range(5):
+        parts.event()
+    for seq, lane in parts.flights.owed:
+        parts.attempt(seq, lane, retry_at(4_000_000_000_000), outcome="bad_status", status=503)
+    kick, calls = parts.flights.kick, []
+
+    def pause_then(lane: int) -> None:
+        kick(lane)
+        calls.append(lane)
+        if len(calls) == 2:
+            parts.endpoints.install(
+                msgspec.structs.replace(parts.endpoints.get(made["id"]), status=EndpointStatus.PAUSED)
+            )
+
+    monkeypatch.setattr(parts.flights, "kick", pause_then)
+    told = cli("endpoint", "retry", "crm")
+    assert told.exit_code == 5
+    assert "4 deliveries are due now, the others not: the endpoint is paused by hand" in told.stderr
 
 
 def test_a_new_secret_stands_alone_on_stdout(cli: Cli, parts: Parts) -> None:

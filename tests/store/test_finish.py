@@ -15,7 +15,7 @@ from ringback.core.lifecycle import (
 )
 from ringback.core.model import DeliveryState, Phase
 from ringback.store.ops import Accepted, Finish
-from ringback.store.queue import Ask, cancel_owed, clamp_timed, hasten_owed
+from ringback.store.queue import Ask, Hastened, HastenedUpTo, cancel_owed, clamp_timed, hasten_owed
 from ringback.store.results import FULL_BODIES_A_LANE
 
 OK = attempt("delivered", 200)
@@ -147,14 +147,53 @@ async def test_a_lane_is_hastened_in_slices_the_earliest_first(store: Store):
         await store.run(accept(event, 1, 2))
     await store.run(accept("wish", 1, deliver_after_ms=NOW_MS + 3))
     for seq in (1, 2, 3):
-        await store.run(Finish(1, seq, retry_at(NOW_MS + 10 - seq), attempt()))
+        await store.run(Finish(1, seq, retry_at(NOW_MS + 10 - seq), attempt(started_at_ms=NOW_MS - 100)))
     await store.run(Finish(1, 4, retry_at(NOW_MS - 1), attempt()))
     await store.run(Finish(2, 1, retry_at(NOW_MS + 1), attempt()))
-    assert [await store.run(hasten_owed(1, NOW_MS, 2)) for _ in range(3)] == [2, 1, 0]
+    assert await _hasten(store, 2) == [1, 2, 0], "a look at the wish, which stays, counts as one"
+    assert await _hasten(store, 2) == [0]
     dues = {(row.lane, row.event): row.due_at_ms for lane in (1, 2) for row in await _owed(store, lane)}
     assert [dues[1, seq] for seq in (1, 2, 3, 4, 5)] == [0, 0, 0, NOW_MS - 1, NOW_MS + 3]
     assert dues[2, 1] == NOW_MS + 1
     check_invariants(store.database.path)
+
+
+async def test_a_walk_hastens_each_delivery_once_however_soon_it_fails_again(store: Store):
+    """What was tried since the walk began is left alone, wherever it waits again; an end yet to come is not."""
+    for event in "abcdef":
+        await store.run(accept(event, 1))
+    for seq in range(1, 6):
+        await store.run(Finish(1, seq, retry_at(NOW_MS + 10 * seq), attempt(started_at_ms=NOW_MS - 100)))
+    await store.run(Finish(1, 6, retry_at(NOW_MS + 60), attempt(started_at_ms=NOW_MS + 10**9)))  # the clock was ahead
+    first = await store.run(hasten_owed(1, NOW_MS, 2))
+    assert (first.moved, first.next) == (2, HastenedUpTo(NOW_MS, NOW_MS + 20, 2))
+    # Of those it moved one fails at once and comes among the others; one comes due by itself, and fails.
+    await store.run(Finish(1, 1, retry_at(NOW_MS + 35), attempt(started_at_ms=NOW_MS + 1)))
+    await store.run(Finish(1, 3, retry_at(NOW_MS + 90), attempt(started_at_ms=NOW_MS - 5)))  # it ended afterwards
+    assert await _hasten(store, 2, first.next) == [1, 2, 0]
+    dues = {row.event: row.due_at_ms - NOW_MS for row in await _owed(store) if row.due_at_ms}
+    assert dues == {1: 35, 3: 90}
+    again = await store.run(hasten_owed(1, NOW_MS + 5, 10))
+    assert again == Hastened(2, None), "another walk moves them, too"
+    check_invariants(store.database.path)
+
+
+async def test_a_walk_leaves_what_came_due_meanwhile(store: Store):
+    """It is tried anyway, and may be in flight."""
+    for event in "abcd":
+        await store.run(accept(event, 1))
+    for seq in range(1, 5):
+        await store.run(Finish(1, seq, retry_at(NOW_MS + 10 * seq), attempt(started_at_ms=NOW_MS - 100)))
+    first = await store.run(hasten_owed(1, NOW_MS, 1))
+    assert first.next is not None
+    assert await store.run(hasten_owed(1, NOW_MS + 30, 10, first.next)) == Hastened(1, None)
+    assert sorted(row.due_at_ms for row in await _owed(store)) == [0, 0, NOW_MS + 20, NOW_MS + 30]
+
+
+async def _hasten(store: Store, limit: int, before: HastenedUpTo | None = None) -> list[int]:
+    """A walk to its end; what each step moved."""
+    step = await store.run(hasten_owed(1, NOW_MS, limit, before))
+    return [step.moved, *(await _hasten(store, limit, step.next) if step.next else ())]
 
 
 async def test_an_end_without_an_attempt_keeps_the_last_one(store: Store):

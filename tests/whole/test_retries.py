@@ -1,13 +1,20 @@
 """What happens to a delivery that doesn't succeed at once."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import ROOT, Daemon
 from tests.harness.receiver_client import Receiver
 from tests.harness.waiting import wait_until
 
+from ringback.api.endpoint_verbs import RETRY_ROWS
+
 pytestmark = pytest.mark.whole
+
+#: Deliveries that are to be tried now, or are being tried.
+UNDER_WAY = "SELECT count(*) FROM owed WHERE due_ms = 0"
 
 #: Retries as fast as a test wants them.
 FAST = {"delays_s": [0.02] * 20, "jitter": 0}
@@ -66,6 +73,37 @@ def test_what_waits_for_its_next_try_is_sent_now_by_hand(daemon: Daemon, receive
         daemon.wait_status(name, "succeeded")
     assert [line["delivery_id"] for line in daemon.wait_log("delivery.retried", 2)] == [one, one]
     assert [line["deliveries"] for line in daemon.wait_log("endpoint.retried")] == [2]
+
+
+def test_a_backlog_loses_one_try_by_one_command(daemon: Daemon, receiver: Receiver) -> None:
+    """More than a call looks at, at a receiver that refuses at once: what the first call sent the next doesn't."""
+    daemon.start()
+    made = daemon.endpoint(
+        receiver.url("/status/404/a"), name="crm", retry={"delays_s": [3600, 7200, 9000], "jitter": 0}
+    )
+    count = RETRY_ROWS + 100
+    with daemon.events() as producer:
+        list(producer.pipeline({"id": f"e{n}", "type": "t", "data": {}} for n in range(count)))
+
+    def tried() -> list[tuple[int, int]]:
+        """(tries, deliveries), once nothing is on its way."""
+        wait_until(lambda: daemon.sql(UNDER_WAY) == [(0,)], 120, daemon.tail)
+        return daemon.sql("SELECT attempts, count(*) FROM delivery GROUP BY attempts")
+
+    assert tried() == [(1, count)]
+    path = f"/api/v1/endpoints/{made['id']}/retry"
+    first = daemon.api("POST", path)[1]
+    assert (first["deliveries"], first["more"]) == (RETRY_ROWS, True)
+    assert tried() == [(1, 100), (2, RETRY_ROWS)]
+    rest = daemon.api("POST", f"{path}?cursor={first['next_cursor']}")[1]
+    while rest["next_cursor"]:  # it looks at those that wait again, too
+        assert rest["deliveries"] in (0, 100)
+        rest = daemon.api("POST", f"{path}?cursor={rest['next_cursor']}")[1]
+    assert tried() == [(2, count)]
+    command = [sys.executable, "-m", "ringback", "endpoint", "retry", "crm", "--socket", str(daemon.control_path)]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
+    assert told.stdout == f"{count:,} deliveries are due now\n"
+    assert tried() == [(3, count)]
 
 
 def test_retry_after_is_waited_for(daemon: Daemon, receiver: Receiver) -> None:

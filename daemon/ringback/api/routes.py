@@ -103,9 +103,10 @@ ROUTES: tuple[Route, ...] = (
         _ONE + "/retry",
         endpoint_verbs.retry,
         Rule.TENANT,
-        "Send now what waits for its next try; again while there is more",
+        "Send now what waits for its next try; on with next_cursor until it is null: none is sent twice",
         202,
         "Hastened",
+        query=endpoint_verbs.RETRY_QUERY,
     ),
     Route(
         "POST",

@@ -125,6 +125,10 @@ _LANE = _object(
     endpoint_id="text?", name="text?", tenant="text?", status="text?", in_flight="int", window="int",
     concurrency="int", waiting="int", failures="int", failing="bool", rate_wait_s="number", next_due_at="time?",
 )  # fmt: skip
+_HASTENED = _object(
+    "Retries that are due now; the cursor goes on behind what was looked at, null at the end",
+    id="text", deliveries="int", more="bool", next_cursor="text?",
+)  # fmt: skip
 #: One of three kinds; each has the members that tell of it.
 _WHY = _optional(
     _object(
@@ -322,7 +326,7 @@ def _of_the_rest() -> dict[str, Schema]:
         "Erasing": _object("What goes, from now on", tenant="text", events="int", endpoints="int", erasing="bool"),
         "Tenant": _TENANT,
         "Moved": _object("A delivery that was moved", id="text", status="text"),
-        "Hastened": _object("Retries that are due now", id="text", deliveries="int", more="bool"),
+        "Hastened": _HASTENED,
         "Probed": _object("A test event is owed", id="text", delivery_id="text", event_id="text", endpoint_id="text"),
         "Consent": _object("The receiver has consented", status="text"),
         "TokenFields": {

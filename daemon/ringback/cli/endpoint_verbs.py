@@ -4,9 +4,11 @@ Must not know: what is sent, how a secret is made.
 """
 
 import sys
+from typing import Any, cast
 
 import click
 
+from ringback.cli.client import Api, CommandError
 from ringback.cli.context import Command, api, json_option, print_json, where
 from ringback.cli.lists import endpoint_path
 
@@ -85,18 +87,30 @@ def retry(
       ringback endpoint retry crm
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
     daemon = api(config_path, socket_path)
-    path = endpoint_path(daemon, target, tenant) + "/retry"
-    done = daemon.post(path)
-    count = done["deliveries"]
-    while done["more"]:
-        done = daemon.post(path)
-        count += done["deliveries"]
+    done = _retry_all(daemon, endpoint_path(daemon, target, tenant) + "/retry")
     if as_json:
-        print_json(done | {"deliveries": count})
-    elif count:
-        click.echo(f"{count:,} deliver{'y is' if count == 1 else 'ies are'} due now")
+        print_json(done)
+    elif done["deliveries"]:
+        click.echo(_due(done["deliveries"]))
     else:
         click.echo("nothing waits for a next try there")
+
+
+def _retry_all(daemon: Api, path: str) -> dict[str, Any]:
+    """The last answer, with the deliveries of all. Raises CommandError; of what was done before it, it tells."""
+    done = daemon.post(path)
+    while done["next_cursor"]:
+        count = done["deliveries"]
+        try:
+            done = daemon.post(f"{path}?cursor={done['next_cursor']}")
+        except CommandError as failed:
+            raise type(failed)(f"{_due(count)}, the others not: {failed.message}") from None
+        done["deliveries"] += count
+    return cast("dict[str, Any]", done)
+
+
+def _due(count: int) -> str:
+    return f"{count:,} deliver{'y is' if count == 1 else 'ies are'} due now"
 
 
 @click.command("rotate-secret", cls=Command)

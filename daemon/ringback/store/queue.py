@@ -9,6 +9,7 @@ Must not know: windows, budgets, who is asked first.
 
 import sqlite3
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -23,13 +24,30 @@ from ringback.store.reader import Fetches
 from ringback.store.results import finish
 from ringback.store.views import StoredEvent
 
-__all__ = ["Ask", "Head", "QueueReads", "Refill", "StoredEvent", "cancel_owed", "clamp_timed"]
+__all__ = [
+    "Ask",
+    "Hastened",
+    "HastenedUpTo",
+    "Head",
+    "QueueReads",
+    "Refill",
+    "StoredEvent",
+    "cancel_owed",
+    "clamp_timed",
+    "hasten_owed",
+]
 
 #: Lanes asked for in one statement.
 MAX_ASKS_A_STATEMENT = 64
 
 #: Events loaded in one statement; the caller keeps the budget of bytes.
 MAX_LOADS_A_STATEMENT = 256
+
+#: A step of a walk runs at most so much later than it was asked for: the writer had more urgent work.
+STEP_WAIT_MS = 60_000
+
+#: Beyond every time and every event.
+_END = 1 << 62
 
 _HEADS = (
     "WITH RECURSIVE l (lane) AS (SELECT min(lane) FROM owed UNION ALL"
@@ -80,6 +98,13 @@ _OWE_NO_MORE = (
 _RETRIES_AFTER = (
     "SELECT event FROM owed WHERE lane = ? AND phase = 1 AND due_ms > ? AND attempts > 0 ORDER BY due_ms LIMIT ?"
 )
+# What was tried between ?4 and ?5 is not wanted. An end in the future is one of before: the clock was put back since.
+_WAITING = (
+    "SELECT o.due_ms, o.event, o.attempts > 0 AND"
+    " NOT coalesce(d.started_ms + d.elapsed_ms BETWEEN ?4 AND ?5, 0)"
+    " FROM owed o CROSS JOIN delivery d ON d.event = o.event AND d.lane = o.lane"
+    " WHERE o.lane = ?1 AND o.phase = 1 AND (o.due_ms, o.event) > (?2, ?3) ORDER BY o.due_ms, o.event LIMIT ?6"
+)
 _BACKLOG = (
     "SELECT n, (SELECT accepted_ms FROM event WHERE seq = oldest) FROM"
     " (SELECT count(*) AS n, min(event) AS oldest FROM owed)"
@@ -114,6 +139,21 @@ class Refill(msgspec.Struct, frozen=True):
     items: list[Owed]
     next_timed_ms: int | None
     more_fresh: bool
+
+
+class HastenedUpTo(NamedTuple):
+    """How far a walk that hastens a lane has come: when it began (wall clock), and the last row it looked at."""
+
+    began_ms: int
+    due_ms: int
+    event: int
+
+
+class Hastened(NamedTuple):
+    """What one step of it did: deliveries moved, and where the next one begins; None: there is nothing behind."""
+
+    moved: int
+    next: HastenedUpTo | None
 
 
 class _Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -295,14 +335,21 @@ def clamp_timed(lane: int, horizon_ms: int, new_due_ms: int, limit: int) -> Task
     return Task("clamp_timed", run, background=True, rows=limit)
 
 
-def hasten_owed(lane: int, now_ms: int, limit: int) -> Task[int]:
-    """Retries of a lane that are due later become due at once, up to ``limit``, the earliest first. Answers how many.
+def hasten_owed(lane: int, now_ms: int, limit: int, before: HastenedUpTo | None = None) -> Task[Hastened]:
+    """Retries of a lane that are due later become due at once, the earliest first.
 
-    A first attempt's wish is left alone.
+    One step of a walk: it looks at ``limit`` rows, from ``before`` on, where the step before it ended. A walk moves a
+    delivery once at most: what was tried since it began, and waits again, is left alone; so is a first attempt's wish.
     """
+    began_ms = now_ms if before is None else before.began_ms
+    # What the first step finds all waits at its moment, so nothing of it was tried since.
+    since = (_END, 0) if before is None else (began_ms, now_ms + STEP_WAIT_MS)
+    after = max((now_ms, _END), (before.due_ms, before.event) if before else (0, 0))
 
-    def run(db: sqlite3.Connection) -> int:
-        return _apply(db, lane, _retries_after(db, lane, now_ms, limit), hastened())
+    def run(db: sqlite3.Connection) -> Hastened:
+        rows = db.execute(_WAITING, (lane, *after, *since, limit)).fetchall()
+        moved = _apply(db, lane, [event for _, event, waits in rows if waits], hastened())
+        return Hastened(moved, HastenedUpTo(began_ms, *rows[-1][:2]) if len(rows) == limit else None)
 
     return Task("hasten_owed", run, background=True, rows=limit)
 
