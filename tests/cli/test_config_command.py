@@ -27,6 +27,24 @@ def test_a_check_names_the_file_it_looked_at(file):
     assert (done.exit_code, done.stdout) == (0, f"the configuration is good ({file})\n")
 
 
+def test_a_check_warns_of_secrets_that_lie_open(open_folder):
+    """The endpoints' and the master key's: on standard error, and the configuration is good all the same."""
+    for name, text in (("crm", "whsec_c2VjcmV0IG9mIHRoZSBkZWNsYXJlZCBvbmVz"), ("master", "ab" * 32)):
+        (open_folder / name).write_text(text)
+        (open_folder / name).chmod(0o644)
+    file = open_folder / "ringback.toml"
+    file.write_text(
+        f'daemon.state_dir = "{open_folder}/state"\nencryption.key_file = "{open_folder}/master"\n'
+        '[[endpoint]]\nname = "crm"\nurl = "https://crm.example/"\nsecret_file = "crm"\n'
+    )
+    done = CliRunner().invoke(main, ["config", "check", "--config", str(file)])
+    assert (done.exit_code, done.stdout) == (0, f"the configuration is good ({file}); endpoints declared: 1\n")
+    assert done.stderr.splitlines() == [
+        f"warning: {open_folder}/master: others may read this master key: chmod 600",
+        f"warning: {open_folder}/crm: everybody on this machine may read this secret: chmod o-rwx",
+    ]
+
+
 def test_what_is_set_is_shown_with_its_origin(file):
     """The variable that won, the file, or nothing for a default; and it is TOML all the same."""
     shown = CliRunner().invoke(main, ["config", "show", "--config", file]).stdout

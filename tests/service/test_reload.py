@@ -120,6 +120,40 @@ async def test_declarations_are_reconciled_by_a_reload(bench, world):
     assert {endpoint.name: endpoint.status.value for endpoint in world.endpoints} == {"a": "disabled", "b": "active"}
 
 
+async def test_secrets_that_lie_open_are_told_at_start_and_reload(bench, open_folder):
+    """One line names each file once; one that only the group may read is nobody's business."""
+    for name, mode in (("open", 0o644), ("group", 0o640)):
+        (open_folder / name).write_text("whsec_c2VjcmV0IG9mIHRoZSBkZWNsYXJlZCBvbmVz")
+        (open_folder / name).chmod(mode)
+    tables = [("a", "open"), ("b", "open"), ("c", "group")]
+    declared = f'[[endpoint]]\nname = "{{}}"\nurl = "https://a.example/"\nsecret_file = "{open_folder}/{{}}"\n'
+    bench.write("".join(declared.format(*table) for table in tables))
+    for step in (lambda: bench.reload.start(bench.load()), bench.reload.reload):
+        with structlog.testing.capture_logs() as lines:
+            await step()
+        (line,) = [line for line in lines if line["event"] == "endpoint.secret_exposed"]
+        assert (line["log_level"], line["count"], line["files"]) == ("warning", 1, [f"{open_folder}/open"])
+    (open_folder / "open").chmod(0o600)
+    with structlog.testing.capture_logs() as lines:
+        await bench.reload.reload()
+    assert "endpoint.secret_exposed" not in [line["event"] for line in lines]
+
+
+async def test_a_new_default_dialect_tells_which_endpoints_keep_the_old(bench, world):
+    """A declaration that names none keeps what it was made with, and a line says so until it names one."""
+    declared = '[[endpoint]]\nname = "{}"\nurl = "https://a.example/"\n{}'
+    bench.write(declared.format("a", "") + declared.format("b", 'dialect = "standard"\n'))
+    assert len(await bench.lines()) == 1
+    for given, kept in (("", ["a"]), ('dialect = "standard"\n', None)):
+        tables = declared.format("a", given) + declared.format("b", 'dialect = "standard"\n')
+        bench.write(f'endpoint_defaults.dialect = "prosa"\n{tables}')
+        with structlog.testing.capture_logs() as lines:
+            await bench.reload.reload()
+        told = [line for line in lines if line["event"] == "endpoint.dialect_kept"]
+        assert [(line["names"], line["count"], line["default"]) for line in told] == [(kept, 1, "prosa")] * bool(kept)
+    assert {endpoint.dialect for endpoint in world.endpoints} == {"standard"}
+
+
 async def test_at_start_a_declaration_that_does_not_fit_ends_the_start(bench, world):
     """A start with declarations that contradict the database is a bad configuration, told with its place."""
     bench.write('[[endpoint]]\nname = "a"\nurl = "https://a.example/"\n')

@@ -23,6 +23,8 @@ def configuration() -> None:
 def check(config_path: str | None) -> None:
     """Tell every problem of settings and declared endpoints, each with its key; exit 78 if there is one.
 
+    A file of a secret that others may read is a warning, no problem.
+
     \b
     Example:
       ringback config check --config /etc/ringback/ringback.toml
@@ -30,11 +32,20 @@ def check(config_path: str | None) -> None:
     loaded = load_all(config_path)
     from ringback.config import find_file  # noqa: PLC0415 - pydantic is slow to import
 
+    for line in _exposed(loaded):
+        click.echo(line, err=True)
     file, declared = find_file(config_path, os.environ), len(loaded.declarations)
     click.echo(
         f"the configuration is good ({file or 'no file, the defaults'})"
         f"{f'; endpoints declared: {declared}' if declared else ''}"
     )
+
+
+def _exposed(loaded: Any) -> list[str]:
+    """Files that hold a secret and that others may read: the daemon would start, and warn."""
+    keys = [f"warning: {file}: others may read this master key: chmod 600" for file in loaded.masters.exposed]
+    files = sorted({one.exposed for one in loaded.declarations if one.exposed})
+    return keys + [f"warning: {file}: everybody on this machine may read this secret: chmod o-rwx" for file in files]
 
 
 @configuration.command()

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ringback.cli.context import Command, print_json
+from ringback.kit.exposure import open_to_all
 
 #: Of a captured request, head and body.
 MAX_CAPTURE_BYTES = 64 * 1024 * 1024
@@ -132,8 +133,11 @@ def _headers(lines: list[str]) -> dict[str, str]:
 
 
 def secrets_of(given: dict[str, Any]) -> tuple[str, ...]:
-    """The secrets of ``--secret`` and ``--secret-file``. Raises UsageError."""
-    lines = _read(given["secret_file"]).decode("utf-8", "surrogateescape").splitlines() if given["secret_file"] else []
+    """The secrets of ``--secret`` and ``--secret-file``; warns if everybody may read the file. Raises UsageError."""
+    file = given["secret_file"]
+    lines = _read(file).decode("utf-8", "surrogateescape").splitlines() if file else []
+    if file and file != "-" and open_to_all(Path(file)):
+        click.echo(f"warning: {file}: everybody on this machine may read this secret: chmod o-rwx", err=True)
     return usable((*given["secrets"], *(line for line in lines if line)))
 
 

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ringback.kit.exposure import open_to_all
+
 FOLDER = "endpoints.d"
 #: The variable by which systemd says where the unit's credentials lie.
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
@@ -25,10 +27,14 @@ Problem = tuple[str, str]
 
 
 class Declaration(NamedTuple):
-    """One ``[[endpoint]]`` table. ``key`` says where it stands; ``fields`` are the API's, as TOML gave them."""
+    """One ``[[endpoint]]`` table. ``key`` says where it stands; ``fields`` are the API's, as TOML gave them.
+
+    ``exposed``: the file of its secret, if everybody on this machine may read it, else "".
+    """
 
     key: str
     fields: Mapping[str, Any]
+    exposed: str = ""
 
 
 class _Unusable(Exception):  # noqa: N818 - carries the words of one problem to the place that knows its key
@@ -127,16 +133,20 @@ def _tables(
     for index, table in enumerate(tables):
         fields = dict(table)
         named = fields.pop("secret_file", None)
+        exposed = ""
         if named is not None:
             try:
-                fields["secret"] = _secret(named, folder, env, given="secret" in table)
+                fields["secret"], exposed = _secret(named, folder, env, given="secret" in table)
             except _Unusable as wrong:
                 problems.append((f"{key}.{index}.secret_file", str(wrong)))
-        yield Declaration(f"{key}.{index}", fields)
+        yield Declaration(f"{key}.{index}", fields, exposed)
 
 
-def _secret(named: object, folder: Path, env: Mapping[str, str], *, given: bool) -> str:
-    """A secret's text. A relative name is a credential of the unit, if there is one, else a file beside this one."""
+def _secret(named: object, folder: Path, env: Mapping[str, str], *, given: bool) -> tuple[str, str]:
+    """A secret's text, and its file if that lies open to all.
+
+    A relative name is a credential of the unit, if there is one, else a file beside this one.
+    """
     if given:
         raise _Unusable("excludes secret")
     if not isinstance(named, str) or not named or "\0" in named:
@@ -154,4 +164,4 @@ def _secret(named: object, folder: Path, env: Mapping[str, str], *, given: bool)
     secret = text.rstrip("\r\n")
     if not secret:
         raise _Unusable("is empty")
-    return secret
+    return secret, str(path) if open_to_all(path) else ""

@@ -67,7 +67,7 @@ def judge(
     wanted: list[Wanted] = []
     problems: list[Problem] = []
     seen: dict[tuple[str, str], str] = {}
-    for key, fields in declarations:
+    for key, fields, _ in declarations:
         body = dict(fields)
         if not body.get("name"):
             problems.append((f"{key}.name", "is required: it is how a declared endpoint is known"))
@@ -115,6 +115,13 @@ class Declared:
                 read = read_patch(_patch(one, old), old, policy)
                 problems += _problems(one.key, read) if isinstance(read, Refusal) else []
         return problems
+
+    def kept_dialects(self, wanted: Sequence[Wanted], default: str) -> list[str]:
+        """The names of those that have another dialect than ``default``, and name none: one can't change."""
+        known = self._known()
+        unnamed = [one for one in wanted if one.body.get("dialect") is None]
+        found = [known.get((one.tenant, one.name)) for one in unnamed]
+        return [old.name for old in found if old is not None and old.name and old.dialect != default]
 
     async def reconcile(self, wanted: Sequence[Wanted]) -> Reconciled:
         """Create, patch and disable; what can't be done is logged, counted, and tried again at the next reload."""

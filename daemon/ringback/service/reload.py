@@ -22,6 +22,8 @@ from ringback.service.watchdog import Notify, StatusLine
 MAX_LOGGED = 50
 #: How long a start or a reload waits for declarations to be written, should the disk be full.
 RECONCILE_TIMEOUT_S = 60.0
+#: What to do about files of secrets that lie open.
+EXPOSED_NEXT = "chmod o-rwx: everybody on this machine may read these secrets"
 
 _log = get_logger()
 
@@ -95,6 +97,7 @@ class Reload:
         counts = await self._reconcile(wanted)
         if wanted or counts.get("endpoints_undeclared"):
             _log.info("config.declared", declared=len(wanted), **counts)
+        self._warn(loaded, wanted)
 
     async def run(self) -> None:
         """Reload as often as asked, until cancelled."""
@@ -127,6 +130,17 @@ class Reload:
             declared=len(wanted),
             **counts,
         )
+        self._warn(loaded, wanted)
+
+    def _warn(self, loaded: Loaded, wanted: Sequence[Wanted]) -> None:
+        """What is good, and yet hardly what was meant."""
+        exposed = sorted({one.exposed for one in loaded.declarations if one.exposed})
+        if exposed:
+            _log.warning("endpoint.secret_exposed", count=len(exposed), files=exposed[:MAX_LOGGED], next=EXPOSED_NEXT)
+        default = loaded.settings.endpoint_defaults.dialect
+        kept = self._declared.kept_dialects(wanted, default)
+        if kept:
+            _log.warning("endpoint.dialect_kept", count=len(kept), names=kept[:MAX_LOGGED], default=default)
 
     def _read(self) -> tuple[Loaded, list[Wanted]]:
         """In a thread: thousands of declarations take a while to judge."""

@@ -63,6 +63,17 @@ def test_json_holds_every_finding(tmp_path):
     assert {f["part"] for f in told["findings"]} >= {"webhook-id", "webhook-signature"}
 
 
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o640, False)])
+def test_a_secret_that_lies_open_is_warned_of(open_folder, mode, warned):
+    """The same option reads the secrets of listen: everybody may read the file, and whoever gives it learns that."""
+    secret, body = open_folder / "secret", open_folder / "body"
+    secret.write_text(vector().secrets[0])
+    secret.chmod(mode)
+    body.write_bytes(vector().body)
+    result = verify("--dialect=standard", f"--secret-file={secret}", str(body))
+    assert (f"warning: {secret}: everybody on this machine may read this secret" in result.stderr) is warned
+
+
 def test_bad_usage_is_two(tmp_path):
     """No body, both bodies, an unknown dialect, no such file: exit 2 with a sentence."""
     for arguments in ([], ["--request", "x", "y"], ["--dialect", "nope", __file__], [str(tmp_path / "none")]):
