@@ -7,7 +7,7 @@ import asyncio
 import http.client
 import json
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,8 @@ from ringback.service.bodies import Bodies
 from ringback.service.callbacks import Callbacks
 from ringback.service.doctor import Doctor, Ways
 from ringback.service.endpoints import EndpointDefaults, Endpoints
+from ringback.service.flights import Flights as DispatchersFlights
+from ringback.service.flights import ReadsAs
 from ringback.service.intake import Intake
 from ringback.service.janitor import DAY_MS, Keep
 from ringback.service.maintenance import Maintenance
@@ -72,17 +74,31 @@ class Flights:
     """What the API knows of the dispatcher."""
 
     def __init__(self) -> None:
-        self.flying: set[tuple[int, int]] = set()
+        self._flights = DispatchersFlights()
         self.kicked: list[int] = []
         self.withheld: set[tuple[int, int]] = set()
         self.owed: list[tuple[int, int]] = []
         self.bodies = Bodies(None)  # type: ignore[arg-type] - nothing is read
 
-    def in_flight(self) -> frozenset[tuple[int, int]]:
-        return frozenset(self.flying)
+    @property
+    def flying(self) -> frozenset[tuple[int, int]]:
+        return self._flights.keys()
 
-    def is_in_flight(self, event: int, lane: int) -> bool:
-        return (event, lane) in self.flying
+    @flying.setter
+    def flying(self, keys: Iterable[tuple[int, int]]) -> None:
+        self._flights = DispatchersFlights()
+        for key in keys:
+            self._flights.begin(key)
+
+    def ended(self, key: tuple[int, int], transition: Transition) -> None:
+        """The attempt is over, and the answer to its commit not heard yet."""
+        self._flights.ended(key, transition)
+
+    def in_flight(self) -> frozenset[tuple[int, int]]:
+        return self.flying
+
+    def is_in_flight(self, row: ReadsAs) -> bool:
+        return self._flights.cover(row)
 
     def lane_now(self, lane: int) -> tuple[float, int]:
         return 4.0, sum(number == lane for _, number in self.flying)

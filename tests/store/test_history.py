@@ -15,10 +15,12 @@ from ringback.core.model import DeliveryState
 from ringback.store import history
 from ringback.store.database import open_state
 from ringback.store.engine import Engine
+from ringback.store.erase import erase_event
 from ringback.store.history import HistoryReads
 from ringback.store.lane_history import Indexed, index_history
 from ringback.store.ops import Finish
 from ringback.store.reader import Parameters
+from ringback.store.retention import prune_events
 from ringback.store.views import DeliveryFilter
 
 
@@ -255,3 +257,22 @@ async def test_no_page_shows_again_what_one_before_it_showed(store: Store, monke
         if (before := page.next) is None:
             break
     assert found == [f"e{number}" for number in range(35, -1, -5)]
+
+
+async def test_a_delivery_s_event_is_told_as_it_was_at_that_moment(store: Store):
+    """An event that is erased while its delivery is looked at is not told as erased beside one that is still owed."""
+    await store.run(accept("a", 1))
+    during = HistoryReads(_Meanwhile(store, [erase_event("acme", "a", NOW_MS)]))
+    before, after = await during.get_delivery(1, 1), await during.get_delivery(1, 1)
+    assert before is not None
+    assert after is not None
+    assert (before.row.state, before.opts.erased_at_ms) == (DeliveryState.PENDING, None)
+    assert (after.row.state, after.opts.erased_at_ms) == (DeliveryState.CANCELLED, NOW_MS)
+
+
+async def test_an_event_that_goes_while_it_is_looked_at_is_gone(store: Store):
+    """It is not told as one that nobody wanted."""
+    await store.run(accept("a", 1))
+    await store.run(Finish(1, 1, succeeded(), attempt("success", 200)))
+    during = HistoryReads(_Meanwhile(store, [None, prune_events(NOW_MS + 1, 10)]))
+    assert await during.get_event("acme", "a") is None

@@ -37,14 +37,14 @@ async def show(request: web.Request) -> web.Response:
     """One delivery with its attempts."""
     query(request, {})
     deps = deps_of(request)
-    found = await _find(deps, request)
-    return answer(await delivery_view.whole(deps, found))
+    found, status = await _find(deps, request)
+    return answer(await delivery_view.whole(deps, found, status))
 
 
 async def retry(request: web.Request) -> web.Response:
     """202: due now. From a final state with a fresh schedule; one that waits for its next try keeps the one it has."""
     deps, row = await _asked(request)
-    if not deps.dispatch.is_in_flight(row.event, row.lane) and (refused := await _unsendable(deps, row)):
+    if not deps.dispatch.is_in_flight(row) and (refused := await _unsendable(deps, row)):
         return problem(*refused)
     waiting = row.state is DeliveryState.PENDING
     return await _move(request, row, hastened() if waiting else reopened(deps.clock.now_ms()), "pending")
@@ -63,12 +63,12 @@ async def _asked(request: web.Request) -> tuple[Deps, DeliveryRow]:
     query(request, {})
     await no_body(request)
     deps = deps_of(request)
-    return deps, (await _find(deps, request)).row
+    return deps, (await _find(deps, request))[0].row
 
 
 async def _move(request: web.Request, row: DeliveryRow, transition: Transition, status: str) -> web.Response:
     deps, event, lane = deps_of(request), row.event, row.lane
-    if deps.dispatch.is_in_flight(event, lane):
+    if deps.dispatch.is_in_flight(row):
         return problem("conflict", "an attempt is in flight now; wait for its end")
     deps.dispatch.withhold(event, lane)  # else what waits in memory would be sent although it is cancelled
     try:
@@ -117,11 +117,13 @@ def _unreachable(deps: Deps, row: DeliveryRow) -> str | None:
     return "its endpoint was deleted" if deps.endpoints.by_lane(row.lane) is None else None
 
 
-async def _find(deps: Deps, request: web.Request) -> DeliveryView:
+async def _find(deps: Deps, request: web.Request) -> tuple[DeliveryView, str]:
+    """The delivery that the path names, and its status. Raises Invalid ``not_found``."""
     text = request.match_info["id"]
     parts = parse_delivery_id(text)
-    found = await deps.reads.get_delivery(parts[1], parts[2]) if parts else None
-    strange = parts is None or found is None or found.row.accepted_at_ms != parts[0]
-    if strange or found is None or not access_of(request).allows(found.row.tenant):
+    found = await delivery_view.look(deps, parts[1], parts[2]) if parts else None
+    row = found[0].row if found else None
+    strange = parts is None or row is None or row.accepted_at_ms != parts[0]
+    if strange or found is None or row is None or not access_of(request).allows(row.tenant):
         raise Invalid("not_found", f"there is no delivery {text}")
     return found

@@ -19,7 +19,7 @@ from ringback.core.model import DEFAULT_TENANT, DeliveryState
 from ringback.core.tokens import Access
 from ringback.service.endpoint_fields import Problem
 from ringback.service.views import HELD, IN_FLIGHT, PENDING, STATUSES
-from ringback.store.views import DeliveryFilter, DeliveryRow
+from ringback.store.views import DeliveryFilter
 
 #: How often the table is asked for one page.
 MAX_LOOKS = 8
@@ -44,7 +44,7 @@ async def page(deps: Deps, access: Access, given: dict[str, Any]) -> dict[str, A
     wanted = await _wanted(deps, access, given)
     status, limit, before = given.get("status"), given.get("limit", DEFAULT_LIMIT), given.get("cursor")
     if wanted is None:
-        found: list[DeliveryRow] = []
+        found: list[delivery_view.Told] = []
         following: Key | None = None
     elif status == IN_FLIGHT:
         found, following = await _flying(deps, wanted, limit, before)
@@ -104,11 +104,12 @@ async def _lane(deps: Deps, access: Access, endpoint_id: str) -> int:
 
 async def _stored(
     deps: Deps, wanted: DeliveryFilter, status: str | None, limit: int, before: Key | None
-) -> tuple[list[DeliveryRow], Key | None]:
-    found: list[DeliveryRow] = []
+) -> tuple[list[delivery_view.Told], Key | None]:
+    found: list[delivery_view.Told] = []
     for _ in range(MAX_LOOKS):
         looked = await deps.reads.list_deliveries(wanted, limit=limit - len(found), before=before)
-        found += [row for row in looked.items if status is None or delivery_view.status_of(deps, row) == status]
+        told = [(row, delivery_view.status_of(deps, row)) for row in looked.items]
+        found += [one for one in told if status in (None, one[1])]
         before = looked.next
         if before is None or len(found) >= limit:
             break
@@ -117,9 +118,9 @@ async def _stored(
 
 async def _flying(
     deps: Deps, wanted: DeliveryFilter, limit: int, before: Key | None
-) -> tuple[list[DeliveryRow], Key | None]:
+) -> tuple[list[delivery_view.Told], Key | None]:
     """Those in flight, each looked up by its key: there are never more than the settings' ``delivery.concurrency``."""
-    found: list[DeliveryRow] = []
+    found: list[delivery_view.Told] = []
     last = None
     for event, lane in sorted(deps.dispatch.in_flight(), reverse=True):
         if (before is not None and (event, lane) >= before) or wanted.lane not in (None, lane):
@@ -129,6 +130,7 @@ async def _flying(
         if len(found) == limit:
             return found, last
         one = msgspec.structs.replace(wanted, event_seq=event, lane=lane)
-        found += (await deps.reads.list_deliveries(one, limit=1)).items
+        rows = (await deps.reads.list_deliveries(one, limit=1)).items
+        found += [(row, IN_FLIGHT) for row in rows if delivery_view.status_of(deps, row) == IN_FLIGHT]
         last = (event, lane)
     return found, None

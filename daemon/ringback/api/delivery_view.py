@@ -1,6 +1,7 @@
 """How a delivery is shown: its row in a list, and in full with every attempt.
 
 Rules: what is shown of all attempts together is bounded; the newest have their requests, older ones may go without.
+A status is derived once, right after its row was read: what is waited for later changes none of it.
 Must not know: how a request is rebuilt (service/views), how anything is stored.
 """
 
@@ -15,38 +16,63 @@ from ringback.kit.redact import redact_url
 from ringback.service.callbacks import receiver
 from ringback.service.rendering import shot_of
 from ringback.service.views import HELD, IN_FLIGHT, PENDING, delivery_status, read_info, request_shown, response_shown
-from ringback.store.views import AttemptView, DeliveryRow, DeliveryView, EventView, StoredEvent
+from ringback.store.views import AttemptView, DeliveryRow, DeliveryView, StoredEvent
 
 #: Bytes of rebuilt request bodies in one answer; attempts before that show no request.
 MAX_REQUEST_BYTES = 8_388_608
+#: How often one delivery is read, at most, until no attempt ended meanwhile.
+LOOKS = 3
+
+#: A row and its status.
+Told = tuple[DeliveryRow, str]
 
 
 def status_of(deps: Deps, row: DeliveryRow) -> str:
     """The derived status."""
     if row.state is not DeliveryState.PENDING:
         return row.state.name.lower()
-    in_flight = deps.dispatch.is_in_flight(row.event, row.lane)
+    in_flight = deps.dispatch.is_in_flight(row)
     if row.callback_origin is not None:
         return IN_FLIGHT if in_flight else HELD if deps.callbacks.held else PENDING
     return delivery_status(row.state, deps.endpoints.by_lane(row.lane), in_flight=in_flight)
 
 
-async def rows(deps: Deps, found: list[DeliveryRow]) -> list[dict[str, Any]]:
+async def look(deps: Deps, event: int, lane: int) -> tuple[DeliveryView, str] | None:
+    """One delivery and its status; None if there is none.
+
+    Read again if an attempt ended just then: what was in flight is not told as if nobody had tried it yet.
+    """
+    looks = 0
+    while True:
+        looks += 1
+        flew = (event, lane) in deps.dispatch.in_flight()
+        found = await deps.reads.get_delivery(event, lane)
+        if found is None:
+            return None
+        status = status_of(deps, found.row)
+        landed = flew and status != IN_FLIGHT and found.row.state is DeliveryState.PENDING
+        if not landed or looks >= LOOKS:
+            return found, status
+
+
+async def rows(deps: Deps, found: list[Told]) -> list[dict[str, Any]]:
     """A page's rows."""
     ids: dict[int, str | None] = {}
-    for row in found:
+    for row, _ in found:
         if row.lane not in ids:
             ids[row.lane] = await _endpoint_id(deps, row.lane)
-    return [_row(deps, row, ids[row.lane]) for row in found]
+    return [_row(deps, row, status, ids[row.lane]) for row, status in found]
 
 
-async def whole(deps: Deps, found: DeliveryView) -> dict[str, Any]:
+async def whole(deps: Deps, found: DeliveryView, status: str) -> dict[str, Any]:
     """One delivery with its attempts, oldest first."""
-    shown = (await rows(deps, [found.row]))[0]
+    shown = (await rows(deps, [(found.row, status)]))[0]
     event = await deps.reads.get_event(found.row.tenant, found.row.event_id)
     attempts = await _Attempts(deps, found.row, event.stored if event else None).show(found.attempts)
     callback = _callback(event.stored.event if event else None, found.row)
-    return shown | {"callback": callback, "erased_at": _erased_at(event), "attempts": attempts}
+    erased_at_ms = found.opts.erased_at_ms
+    erased_at = None if erased_at_ms is None else rfc3339(erased_at_ms)
+    return shown | {"callback": callback, "erased_at": erased_at, "attempts": attempts}
 
 
 def _callback(event: Event | None, row: DeliveryRow) -> dict[str, Any] | None:
@@ -57,12 +83,7 @@ def _callback(event: Event | None, row: DeliveryRow) -> dict[str, Any] | None:
     return {"url": redact_url(asked.url), "dialect": asked.dialect, "method": asked.method}
 
 
-def _erased_at(event: EventView | None) -> str | None:
-    erased_at_ms = event.stored.erased_at_ms if event else None
-    return None if erased_at_ms is None else rfc3339(erased_at_ms)
-
-
-def _row(deps: Deps, row: DeliveryRow, endpoint_id: str | None) -> dict[str, Any]:
+def _row(deps: Deps, row: DeliveryRow, status: str, endpoint_id: str | None) -> dict[str, Any]:
     endpoint = deps.endpoints.by_lane(row.lane)
     return {
         "id": delivery_id(row.accepted_at_ms, row.event, row.lane),
@@ -72,7 +93,7 @@ def _row(deps: Deps, row: DeliveryRow, endpoint_id: str | None) -> dict[str, Any
         "callback_origin": row.callback_origin,
         "tenant": row.tenant,
         "type": row.type,
-        "status": status_of(deps, row),
+        "status": status,
         "attempt_count": row.attempts,
         "created_at": rfc3339(row.created_at_ms),
         "accepted_at": rfc3339(row.accepted_at_ms),

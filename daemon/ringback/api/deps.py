@@ -16,6 +16,7 @@ from ringback.service.callbacks import Callbacks
 from ringback.service.doctor import Doctor
 from ringback.service.endpoints import Endpoints
 from ringback.service.erasure import Erasure
+from ringback.service.flights import ReadsAs
 from ringback.service.lane_facts import NOTHING_KNOWN, LaneFacts
 from ringback.service.maintenance import Maintenance
 from ringback.service.metrics import Metrics
@@ -70,8 +71,8 @@ class HoldsFlights(Protocol):
         """Every (event seq, lane) that an attempt is being made for."""
         ...
 
-    def is_in_flight(self, event: int, lane: int) -> bool:
-        """Whether an attempt is being made for it now."""
+    def is_in_flight(self, row: ReadsAs) -> bool:
+        """Whether an attempt was being made for it, or its end not committed, when its row was read."""
         ...
 
     def lane_now(self, lane: int) -> tuple[float, int]:

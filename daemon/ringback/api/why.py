@@ -28,7 +28,7 @@ from ringback.service import why as words
 from ringback.service.lane_facts import NOTHING_KNOWN, LaneFacts
 from ringback.service.proofs import Trying
 from ringback.service.why import AHEAD_CAP, DeliveryFacts, Line
-from ringback.store.views import AttemptView, DeliveryFilter, DeliveryRow, EventView
+from ringback.store.views import DeliveryFilter, DeliveryRow, DeliveryView, EventView
 
 #: Of one event: deliveries told, and other endpoints of its tenant judged.
 MAX_DELIVERIES = 100
@@ -48,9 +48,9 @@ async def why(request: web.Request) -> web.Response:
     if endpoint is not None and access.allows(endpoint.tenant):
         return answer(await _of_endpoint(deps, endpoint))
     parts = parse_delivery_id(text)
-    found = await deps.reads.get_delivery(parts[1], parts[2]) if parts else None
-    if found and parts and found.row.accepted_at_ms == parts[0] and access.allows(found.row.tenant):
-        return answer(await _of_delivery(deps, found.row, found.attempts))
+    found = await delivery_view.look(deps, parts[1], parts[2]) if parts else None
+    if found and parts and found[0].row.accepted_at_ms == parts[0] and access.allows(found[0].row.tenant):
+        return answer(await _of_delivery(deps, *found))
     event = await deps.reads.get_event(tenant, text)
     if event is None:
         return problem("not_found", f"there is no endpoint, delivery or event of tenant {tenant} with the id {text}")
@@ -60,9 +60,9 @@ async def why(request: web.Request) -> web.Response:
 # ---- a delivery
 
 
-async def _of_delivery(deps: Deps, row: DeliveryRow, attempts: list[AttemptView]) -> dict[str, Any]:
-    event = await deps.reads.get_event(row.tenant, row.event_id)
-    facts = await _facts(deps, row, attempts, event)
+async def _of_delivery(deps: Deps, found: DeliveryView, status: str) -> dict[str, Any]:
+    row = found.row
+    facts = await _facts(deps, found, status)
     step = words.next_step(facts)
     owed = row.due_at_ms is not None and facts.status != "cancelled"
     return {
@@ -81,26 +81,24 @@ async def _of_delivery(deps: Deps, row: DeliveryRow, attempts: list[AttemptView]
     }
 
 
-async def _facts(
-    deps: Deps, row: DeliveryRow, attempts: list[AttemptView], event: EventView | None, *, count: bool = True
-) -> DeliveryFacts:
+async def _facts(deps: Deps, found: DeliveryView, status: str, *, count: bool = True) -> DeliveryFacts:
     """All there is to know; ``count`` False leaves out how many are ahead."""
+    row, opts = found.row, found.opts
     endpoint = deps.endpoints.by_lane(row.lane)
-    opts = event.stored.opts if event else None
     return DeliveryFacts(
         row=row,
-        attempts=attempts,
-        status=delivery_view.status_of(deps, row),
+        attempts=found.attempts,
+        status=status,
         to=await _receiver(deps, row.lane, endpoint),
         now_ms=deps.clock.now_ms(),
         endpoint=endpoint,
         policy=deps.endpoints.effective(endpoint).retry if endpoint else None,
         lane=deps.lane_facts(row.lane),
         ahead=await deps.reads.ahead(row.event, row.lane, AHEAD_CAP) if count and row.due_at_ms is not None else 0,
-        peer=opts.peer if opts else None,
-        deliver_after_ms=opts.deliver_after_ms if opts else None,
-        expires_at_ms=opts.expires_at_ms if opts else None,
-        erased_at_ms=opts.erased_at_ms if opts else None,
+        peer=opts.peer,
+        deliver_after_ms=opts.deliver_after_ms,
+        expires_at_ms=opts.expires_at_ms,
+        erased_at_ms=opts.erased_at_ms,
         trying=deps.verify.trying(row.lane),
     )
 
@@ -144,7 +142,8 @@ async def _of_event(deps: Deps, event: EventView) -> dict[str, Any]:
 
 async def _matched(deps: Deps, row: DeliveryRow, event: EventView) -> dict[str, Any]:
     """One delivery of the event; its attempts are not read, so a failed one's schedule is told in general terms."""
-    facts = await _facts(deps, row, [], event, count=False)
+    found = DeliveryView(row, [], event.stored.opts)
+    facts = await _facts(deps, found, delivery_view.status_of(deps, row), count=False)
     owed = row.due_at_ms is not None
     last = f"; attempt {row.attempts}, the last, ended with {words.ended_with(row)}" if row.attempts else ""
     return {

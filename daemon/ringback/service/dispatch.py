@@ -24,6 +24,7 @@ from ringback.service.attempt import Attempts, Ended, corrupt, without_details
 from ringback.service.bodies import Bodies, Body, LoadsEvents, missing
 from ringback.service.callbacks import Callbacks
 from ringback.service.endpoints import Effective
+from ringback.service.flights import Flights, ReadsAs
 from ringback.service.health import Health
 from ringback.service.metrics import Metrics
 from ringback.service.refill import Refiller, RefillsLanes
@@ -38,6 +39,7 @@ STARTS_A_TURN = 256
 #: Seconds between looks for callback lanes that were drained by something else than an attempt.
 SWEEP_EVERY_S = 30.0
 
+_Load = asyncio.Future[dict[int, Body]]
 _log = get_logger()
 
 
@@ -97,7 +99,7 @@ class Dispatch:
         attempts.on_shortage = Shortage(self.board, clock, self.metrics).met
         self.bodies = Bodies(reads)
         self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
-        self._unsettled: set[tuple[int, int]] = set()
+        self._flights = Flights()
         self._helpers: set[asyncio.Task[object]] = set()
         self._health = Health(writer, clock)
         self._bug: BaseException | None = None
@@ -171,7 +173,7 @@ class Dispatch:
     def give_back(self, event: int, number: int) -> None:
         """The row of a withheld delivery has changed, or stays as it was: the table says what is owed."""
         lane = self._lane_of(number)
-        if lane is not None and (event, number) not in self._unsettled:  # else its attempt's end gives it back
+        if lane is not None and (event, number) not in self._flights:  # else its attempt's end gives it back
             self.board.give_back(lane, event)
             self._nudge()
 
@@ -188,11 +190,11 @@ class Dispatch:
 
     def in_flight(self) -> frozenset[tuple[int, int]]:
         """(event, lane) of every attempt under way or awaiting its commit."""
-        return frozenset(self._unsettled)
+        return self._flights.keys()
 
-    def is_in_flight(self, event: int, lane: int) -> bool:
-        """Whether an attempt of this delivery is under way or its result not yet committed."""
-        return (event, lane) in self._unsettled
+    def is_in_flight(self, row: ReadsAs) -> bool:
+        """Whether an attempt of this delivery was under way, or its result not committed, when its row was read."""
+        return self._flights.cover(row)
 
     def lane_now(self, number: int) -> tuple[float, int]:
         """How many requests a lane may have in flight by its window, and how many it has."""
@@ -234,17 +236,16 @@ class Dispatch:
             await asyncio.wait((timer, drained), return_when=asyncio.FIRST_COMPLETED)
             for waiter in (timer, drained):
                 waiter.cancel()
-        cut_off = list(self._tasks.values())
-        for task in cut_off:
+        for task in (cut_off := list(self._tasks.values())):
             task.cancel()
         await asyncio.gather(*cut_off, *self._helpers, return_exceptions=True)
         return len(cut_off)
 
     # -- one delivery ------------------------------------------------------------------------------------------------
 
-    def _spawn(self, started: Started, body: Body | None, load: "asyncio.Future[dict[int, Body]] | None") -> None:
+    def _spawn(self, started: Started, body: Body | None, load: _Load | None) -> None:
         key = (started.item.event, started.item.lane)
-        self._unsettled.add(key)
+        self._flights.begin(key)
         task = asyncio.ensure_future(self._attempt(started, body, load))
         self._tasks[key] = task
         task.add_done_callback(self._ended_task)
@@ -254,9 +255,7 @@ class Dispatch:
             self._bug = bug
             self.wake.wake()
 
-    async def _attempt(
-        self, started: Started, body: Body | None, load: "asyncio.Future[dict[int, Body]] | None"
-    ) -> None:
+    async def _attempt(self, started: Started, body: Body | None, load: _Load | None) -> None:
         item = started.item
         endpoint = self._receiver(item.lane, body)
         ended: Ended | None = None
@@ -288,7 +287,7 @@ class Dispatch:
             self.board.close(lane)
             self._help(self._endpoints.disable(lane.number, reason))
 
-    async def _loaded(self, item: Owed, load: "asyncio.Future[dict[int, Body]]") -> Body | None:
+    async def _loaded(self, item: Owed, load: _Load) -> Body | None:
         """The event from the table; None if it couldn't be read now: the delivery stays owed and comes again."""
         try:
             bodies = await asyncio.shield(load)
@@ -314,6 +313,7 @@ class Dispatch:
     def _record(self, started: Started, body: Body, endpoint: Endpoint, ended: Ended) -> None:
         item = started.item
         op = Finish(item.lane, item.event, ended.transition, ended.record)
+        self._flights.ended((item.event, item.lane), ended.transition)
 
         def recorded(result: object) -> None:
             if isinstance(result, Failed) and result.code == INTERNAL_ERROR:
@@ -348,7 +348,7 @@ class Dispatch:
             self._help(self.bodies.ahead(items))
 
     def _settle(self, started: Started) -> None:
-        self._unsettled.discard((started.item.event, started.item.lane))
+        self._flights.settle((started.item.event, started.item.lane))
         if self.board.settled(started):
             self.wake.wake()
 

@@ -86,8 +86,9 @@ _DELIVERY_COLUMNS = (
     " d.error, e.id, t.name, e.type, e.created_ms, e.accepted_ms,"
     " (SELECT l.origin FROM callback_lane l WHERE l.lane = d.lane)"
 )
-#: How many they are.
+#: How many they are; where an attempt begins that stands beside them, behind the event's options.
 _WIDTH = 17
+_ATTEMPT = _WIDTH + 1
 _DELIVERIES = (
     _DELIVERY_COLUMNS + " FROM k CROSS JOIN delivery d ON d.event = k.event AND d.lane = k.lane"
     " CROSS JOIN event e ON e.seq = k.event CROSS JOIN tenant t ON t.no = e.tenant"
@@ -103,10 +104,10 @@ _RETRIED = (
     " CROSS JOIN delivery d ON d.event = k.event AND d.lane = ?1"
     " CROSS JOIN event e ON e.seq = d.event CROSS JOIN tenant t ON t.no = e.tenant"
 )
-# One statement: between two an attempt may end, and what was told then would be no moment's truth.
+# One statement: between two an attempt may end or the event be erased, and what was told would be no moment's truth.
 _DELIVERY = (
     _DELIVERY_COLUMNS  # noqa: S608 - constants
-    + ", a.n, a.run, a.started_ms, a.elapsed_ms, a.outcome, a.status, a.error, a.info, b.key_no, b.body"
+    + ", e.opts, a.n, a.run, a.started_ms, a.elapsed_ms, a.outcome, a.status, a.error, a.info, b.key_no, b.body"
     " FROM delivery d CROSS JOIN event e ON e.seq = d.event CROSS JOIN tenant t ON t.no = e.tenant LEFT JOIN ("
     "SELECT n, run, started_ms, elapsed_ms, outcome, status, error, info FROM attempt WHERE event = ?1 AND lane = ?2"
     " UNION ALL SELECT attempts, run, started_ms, elapsed_ms, outcome, status, error, info FROM delivery"
@@ -162,6 +163,8 @@ class HistoryReads:
         if not stored:
             return None
         states = await self._reader.fetch(_STATES, (stored[0].seq,))
+        if not states and not await self._reader.fetch(_SEQ, (tenant, event_id)):
+            return None  # retention took it between the two, and its deliveries: not one without any
         return EventView(stored[0], {DeliveryState(state): count for state, count in states})
 
     async def list_deliveries(
@@ -220,8 +223,8 @@ class HistoryReads:
         rows = await self._reader.fetch(_DELIVERY, (event, lane, MAX_ATTEMPTS_SHOWN))
         if not rows:
             return None
-        attempts = [self._attempt(event, lane, row[_WIDTH:]) for row in reversed(rows) if row[_WIDTH] is not None]
-        return DeliveryView(_row(rows[0][:_WIDTH]), attempts)
+        attempts = [self._attempt(event, lane, row[_ATTEMPT:]) for row in reversed(rows) if row[_ATTEMPT] is not None]
+        return DeliveryView(_row(rows[0][:_WIDTH]), attempts, codec.decode_opts(rows[0][_WIDTH]))
 
     def _attempt(self, event: int, lane: int, row: Any) -> AttemptView:
         n, run, started_at_ms, elapsed_ms, outcome, status, error, info, key_no, body = row

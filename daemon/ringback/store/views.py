@@ -113,7 +113,8 @@ class AttemptView(msgspec.Struct, frozen=True):
 
 
 class DeliveryView(msgspec.Struct, frozen=True):
-    """One delivery and its attempts, oldest first."""
+    """One delivery and its attempts, oldest first; ``opts``: its event's, as they were then."""
 
     row: DeliveryRow
     attempts: list[AttemptView]
+    opts: EventOpts = NO_OPTS
