@@ -1,4 +1,4 @@
-"""Deliveries whose attempt ends, or begins, while they are asked for: no answer contradicts itself or the one before."""
+"""Attempts that end, or begin, while their delivery is asked for: no answer contradicts itself or the one before."""
 
 import pytest
 from tests.api.parts import Parts
