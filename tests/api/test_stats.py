@@ -1,5 +1,7 @@
 """An endpoint's statistics and the daemon's status, by the API."""
 
+import asyncio
+
 import msgspec
 import pytest
 from tests.api.parts import Parts
@@ -7,7 +9,7 @@ from tests.api.parts import Parts
 from ringback import __version__
 from ringback.core.lifecycle import dead, retry_at, succeeded
 from ringback.core.model import AttemptRecord, Verdict
-from ringback.core.tally import HOUR_MS
+from ringback.core.tally import HOUR_MS, total
 from ringback.core.window import Signal
 from ringback.service.attempt import Ended
 from ringback.service.stats import KEPT_HOURS
@@ -85,6 +87,56 @@ def test_what_can_not_be_folded_is_still_counted(parts: Parts, monkeypatch: pyte
     assert parts.deps.stats._open == {}
 
 
+def test_a_fold_loses_and_doubles_nothing_for_who_asks_meanwhile(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is folded between the look at the table and the look into memory is counted once."""
+    made = parts.endpoint()
+    note(parts, parts.endpoints.get(made["id"]).lane, "delivered", 10)
+    read = parts.deps.stats_reads.hours
+
+    async def read_slowly(lane: int, hours: range) -> dict:
+        found = await read(lane, hours)
+        await parts.deps.stats.fold()
+        return found
+
+    monkeypatch.setattr(parts.deps.stats_reads, "hours", read_slowly)
+    assert parts.call("GET", f"/api/v1/endpoints/{made['id']}/stats")[1]["attempts"] == 1
+
+
+def test_a_fold_that_is_on_disk_and_not_answered_is_waited_for(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then it would be counted in the table and in memory."""
+    made = parts.endpoint()
+    lane = parts.endpoints.get(made["id"]).lane
+    note(parts, lane, "delivered", 10)
+    hours = range(parts.deps.clock.now_ms() // HOUR_MS - 1, parts.deps.clock.now_ms() // HOUR_MS + 2)
+
+    async def ask_during_a_fold() -> tuple[list[bool], dict]:
+        committed, answered, write, looks = asyncio.Event(), asyncio.Event(), parts.writer.run, []
+
+        async def write_slowly(op: object) -> object:
+            result = await write(op)
+            committed.set()
+            await answered.wait()
+            return result
+
+        async def read(number: int, of: range) -> dict:
+            looks.append(answered.is_set())
+            return await parts.deps.stats_reads.hours(number, of)
+
+        monkeypatch.setattr(parts.writer, "run", write_slowly)
+        fold = asyncio.ensure_future(parts.deps.stats.fold())
+        await committed.wait()
+        asked = asyncio.ensure_future(parts.deps.stats.of_lane(lane, hours, read))
+        for _ in range(10):
+            await parts.deps.clock.sleep(0)
+        answered.set()
+        await fold
+        return looks, await asked
+
+    looks, found = parts.run(ask_during_a_fold())
+    assert looks == [True]
+    assert total(found.values()).attempts == 1
+
+
 def test_hours_beyond_what_is_kept_go(parts: Parts) -> None:
     """The turn prunes them, and asking for more hours than are kept is refused."""
     made = parts.endpoint()
@@ -107,13 +159,27 @@ def test_the_queue_is_counted_with_its_oldest(parts: Parts) -> None:
     assert parts.call("GET", "/api/v1/status")[1]["queue"]["owed"] == 3
 
 
+def test_the_status_tells_of_memory_as_of_one_moment(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the table was looked at the disk became full: not taking events and why are told together, or neither."""
+    count = parts.deps.stats_reads.owing_in_all
+
+    async def count_slowly(cap: int) -> object:
+        parts.state = "unwritable"
+        parts.writer.shut("the database is as large as it may be")
+        return await count(cap)
+
+    monkeypatch.setattr(parts.deps.stats_reads, "owing_in_all", count_slowly)
+    told = parts.call("GET", "/api/v1/status")[1]
+    assert (told["state"], told["disk"]["full"]) == ("unwritable", True)
+
+
 def test_the_status_is_the_daemon_at_a_glance(parts: Parts) -> None:
     """State, version, endpoints by status, what is owed and in flight, room on disk."""
     parts.endpoint()
     paused = parts.endpoint()
     parts.call("POST", f"/api/v1/endpoints/{paused['id']}/pause")
     parts.state = "unwritable"
-    parts.flights.flying.add((1, 1))
+    parts.flights.flying = {(1, 1)}
     status, told = parts.call("GET", "/api/v1/status")
     assert status == 200
     assert (told["state"], told["version"], told["in_flight"]) == ("unwritable", __version__, 1)

@@ -3,6 +3,7 @@
 import json
 
 import msgspec
+import pytest
 from tests.api.parts import Parts
 from tests.harness.waiting import wait_until
 
@@ -155,6 +156,21 @@ def test_a_stopped_endpoint_says_so_even_if_it_is_owed_nothing(parts: Parts) -> 
     parts.call("POST", f"/api/v1/endpoints/{endpoint['id']}/pause")
     told = parts.call("GET", f"/api/v1/why/{endpoint['id']}")[1]
     assert told["waits_for"] == ["it is paused by hand; resume lets it go"]
+
+
+def test_an_endpoint_that_changes_while_it_is_looked_at(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told as it is after what was tried there: not as active beside the answer that disabled it."""
+    made = parts.endpoint()
+    look = parts.deps.reads.latest_tried
+
+    async def look_slowly(lane: int, limit: int) -> object:
+        await parts.endpoints.disable(lane, "gone")
+        return await look(lane, limit)
+
+    monkeypatch.setattr(parts.deps.reads, "latest_tried", look_slowly)
+    told = parts.call("GET", f"/api/v1/why/{made['id']}")[1]
+    assert (told["status"], told["summary"]) == ("disabled", "disabled (gone); it is owed nothing")
+    assert told["waits_for"] == ["it is disabled (gone); resume lets it go"]
 
 
 def test_what_is_not_there(parts: Parts) -> None:

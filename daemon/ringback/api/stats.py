@@ -33,10 +33,9 @@ async def of_endpoint(request: web.Request) -> web.Response:
     now_ms = deps.clock.now_ms()
     this_hour = now_ms // HOUR_MS
     hours = range(this_hour - given.get("hours", DEFAULT_HOURS) + 1, this_hour + 1)
-    found = await deps.stats_reads.hours(endpoint.lane, hours)
-    for hour, tally in deps.stats.unfolded(endpoint.lane, hours).items():
-        found.setdefault(hour, Tally()).add(tally)
+    found = await deps.stats.of_lane(endpoint.lane, hours, deps.stats_reads.hours)
     owing = await deps.stats_reads.owing(endpoint.lane, OWED_CAP)
+    endpoint = deps.endpoints.get(endpoint.id) or endpoint  # as it is by now; one that is deleted as it was
     since_ms = max(hours.start * HOUR_MS, min(endpoint.created_at_ms, now_ms))
     shown = {
         "endpoint_id": endpoint.id,
@@ -91,6 +90,8 @@ async def status(request: web.Request) -> web.Response:
     """The whole daemon on one screen."""
     query(request, {})
     deps = deps_of(request)
+    encryption, queue = await _encryption(deps), _queue(await deps.stats_reads.owing_in_all(OWED_CAP))
+    # Nothing is waited for from here on: what memory knows is told as of one moment.
     counts = Counter(endpoint.status for endpoint in deps.endpoints)
     disk = deps.disk()
     return answer(
@@ -99,11 +100,11 @@ async def status(request: web.Request) -> web.Response:
             "version": __version__,
             "started_at": rfc3339(deps.started_at_ms),
             "restored_at": rfc3339(deps.restored.restored_at_ms) if deps.restored.restored_at_ms else None,
-            "encryption": await _encryption(deps),
+            "encryption": encryption,
             "endpoints": {status.value: counts[status] for status in EndpointStatus},
             "failing": deps.failing(),
             "in_flight": len(deps.dispatch.in_flight()),
-            "queue": _queue(await deps.stats_reads.owing_in_all(OWED_CAP)),
+            "queue": queue,
             "writing": {"rows": deps.writer.backlog_rows, "bytes": deps.writer.backlog_bytes},
             "disk": {"full": deps.writer.full, "full_because": deps.writer.full_because, **disk._asdict()},
         }

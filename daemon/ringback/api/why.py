@@ -199,6 +199,8 @@ def _anything(_type: str) -> bool:
 async def _of_endpoint(deps: Deps, endpoint: Endpoint) -> dict[str, Any]:
     owing = await deps.stats_reads.owing(endpoint.lane, OWED_CAP)
     latest = await deps.reads.latest_tried(endpoint.lane, LATEST)
+    # As it is by now, for what was tried may have changed it; one that was deleted meanwhile as it was.
+    endpoint = deps.endpoints.get(endpoint.id) or endpoint
     lane, now_ms = deps.lane_facts(endpoint.lane), deps.clock.now_ms()
     active = endpoint.status is EndpointStatus.ACTIVE
     trying = deps.verify.trying(endpoint.lane)

@@ -3,9 +3,14 @@
 Role: one tally for each lane's hour that had an attempt since the last fold; the table's and these together for whoever
 asks.
 Rules: counting costs the hot path a microsecond and no row. A crash loses the counts of the last ``FOLD_EVERY_S``
-seconds, never a delivery; a stop folds them first. What can't be written stays and is tried again.
+seconds, never a delivery; a stop folds them first. What can't be written stays and is tried again. Whoever asks gets
+each attempt once, though it is folded just then.
 Must not know: SQL, how it is shown.
 """
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
 
 from ringback.core.model import DeliveryState, Verdict
 from ringback.core.tally import HOUR_MS, Tally
@@ -18,6 +23,10 @@ from ringback.store.writer import Writer
 FOLD_EVERY_S = 10.0
 #: Hours that are kept.
 KEPT_HOURS = 7 * 24
+#: Who asks waits so long for a fold under way to end: on a full disk it doesn't, and then the table hasn't got it.
+FOLD_WAIT_S = 2.0
+#: How often the table is read, at most, until no fold began meanwhile.
+LOOKS = 3
 
 _DEAD = DeliveryState.DEAD
 
@@ -32,6 +41,9 @@ class Stats:
         self._writer = writer
         self._open: dict[_Key, Tally] = {}
         self._folding: dict[_Key, Tally] = {}
+        self._folds = 0  # begun so far
+        self._still = asyncio.Event()  # none is under way
+        self._still.set()
         self._pruned_hour = 0
 
     def note(self, lane: int, ended: Ended) -> None:
@@ -45,7 +57,23 @@ class Stats:
             tally = self._open[key] = Tally()
         tally.note(record.outcome, record.elapsed_ms, dead=ended.transition.to is _DEAD)
 
-    def unfolded(self, lane: int, hours: range) -> dict[int, Tally]:
+    async def of_lane(
+        self, lane: int, hours: range, folded: Callable[[int, range], Awaitable[dict[int, Tally]]]
+    ) -> dict[int, Tally]:
+        """A lane's tallies of these hours, those there are. ``folded(lane, hours)``: what the table has of them."""
+        for _ in range(LOOKS):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FOLD_WAIT_S):
+                    await self._still.wait()
+            began = self._folds
+            found = await folded(lane, hours)
+            if self._folds == began:
+                break
+        for hour, tally in self._unfolded(lane, hours).items():
+            found.setdefault(hour, Tally()).add(tally)
+        return found
+
+    def _unfolded(self, lane: int, hours: range) -> dict[int, Tally]:
         """What the table doesn't have yet."""
         found: dict[int, Tally] = {}
         for tallies in (self._open, self._folding):
@@ -76,6 +104,8 @@ class Stats:
             keys = sorted(self._open)[: table.MAX_ROWS]
             self._folding = {key: self._open.pop(key) for key in keys}
             rows = [table.Row(hour, lane, tally) for (hour, lane), tally in self._folding.items()]
+            self._folds += 1
+            self._still.clear()
             try:
                 await self._writer.run(table.add(rows))
             except StoreError:
@@ -84,6 +114,7 @@ class Stats:
                 raise
             finally:
                 self._folding = {}
+                self._still.set()
 
     async def _prune(self, before_hour: int) -> None:
         """Once an hour."""
