@@ -23,6 +23,7 @@ from ringback import __version__
 from ringback.api.app import serve, serve_tcp
 from ringback.api.deps import Deps
 from ringback.assembly import Parts, assemble
+from ringback.assembly.starting import InUse, Unusable, named
 from ringback.config import ConfigError, Loaded
 from ringback.kit.clock import Chance, Clock
 from ringback.kit.limits import allow_open_files, forbid_core_dumps
@@ -40,8 +41,7 @@ from ringback.store.errors import KeyProblem, StateError, StateLocked, StoreErro
 from ringback.store.keyring import Masters
 from ringback.store.worker import CommitStats
 from ringback.store.writer import Writer
-from ringback.transports.bind import AddressInUse, bind_unix, identity, unlink_if_ours
-from ringback.transports.spool import SpoolInUse
+from ringback.transports.bind import bind_unix, identity, unlink_if_ours
 
 #: sysexits(3): another daemon owns it, try later.
 EX_TEMPFAIL = 75
@@ -90,15 +90,17 @@ def main(loaded: Loaded, load: Callable[[], Loaded], clock: Clock, chance: Chanc
         return _last_words(wrong, EX_CONFIG)
     except KeyProblem as problem:
         return _last_words(problem, EX_CONFIG)
-    except (StateLocked, SpoolInUse, AddressInUse) as problem:
+    except InUse as problem:
         return _last_words(problem, EX_TEMPFAIL)
-    except (StateError, StoreError, OSError, ValueError) as problem:
+    except StateError as problem:
+        return _last_words(f"daemon.state_dir: {problem}", EX_TEMPFAIL if isinstance(problem, StateLocked) else 1)
+    except (Unusable, StoreError, OSError, ValueError) as problem:
         return _last_words(problem, 1)
     finally:
         sink.stop()
 
 
-def _last_words(problem: Exception, code: int) -> int:
+def _last_words(problem: Exception | str, code: int) -> int:
     _log.critical("daemon.failed", error=str(problem), exit_code=code)
     print(f"ringback: {problem}", file=sys.stderr)  # noqa: T201 - whoever started it reads standard error, not the log
     return code
@@ -203,11 +205,13 @@ class _Daemon:
         for unused in set(inherited.values()) - {control, events}:
             _log.warning("socket.unused", address=address_of(unused))
         await stack.enter_async_context(self._control(parts.deps, control))
-        await stack.enter_async_context(serve_tcp(parts.deps, self._settings.api.listen_at))
+        with named("api.listen", self._settings.api.listen):
+            await stack.enter_async_context(serve_tcp(parts.deps, self._settings.api.listen_at))
         stack.push_async_callback(parts.events.stop, 0)
-        if events is None:
-            _make_folder(where.path)
-        await parts.events.start(where.path, where.mode_bits, where.group or None, events)
+        with named("ingest.socket.path", where.path):
+            if events is None:
+                _make_folder(where.path)
+            await parts.events.start(where.path, where.mode_bits, where.group or None, events)
         async with asyncio.TaskGroup() as group:
             loops = [group.create_task(loop) for loop in self._loops(parts, reload)]
             self._state = "ready"
@@ -246,8 +250,9 @@ class _Daemon:
         """The control socket: handed down or bound here, served by the API, unlinked only if it is ours."""
         api, ours = self._settings.api, None
         if listener is None:
-            _make_folder(api.socket)
-            listener = bind_unix(api.socket, api.mode_bits, api.group or None)
+            with named("api.socket", api.socket):
+                _make_folder(api.socket)
+                listener = bind_unix(api.socket, api.mode_bits, api.group or None)
             ours = identity(api.socket)
         try:
             async with serve(deps, listener):

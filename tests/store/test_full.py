@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 import sqlite3
 
 import pytest
@@ -242,6 +243,19 @@ def test_what_is_no_full_disk_takes_no_ballast(tmp_path):
     with pytest.raises(StateUnusable, match="cannot open"):
         with_room(disk, tmp_path / "x.db", fails)
     assert disk.held
+
+
+def test_a_database_that_the_account_may_not_write_is_told_by_its_rights(tmp_path, monkeypatch):
+    """SQLite only says that it can't open it; usually root ran a command there, and the -wal is root's now."""
+    theirs = tmp_path / "x.db-wal"
+    theirs.touch()
+    monkeypatch.setattr(os, "access", lambda path, _: path != theirs)
+
+    def fails() -> None:
+        raise io_error(sqlite3.SQLITE_CANTOPEN)
+
+    with pytest.raises(StateUnusable, match=r"cannot open .*/x\.db-wal: Permission denied \(the daemon's account, uid"):
+        with_room(Disk(tmp_path, 4096), tmp_path / "x.db", fails)
 
 
 async def test_an_older_marker_will_do_on_a_full_disk(tmp_path, monkeypatch):

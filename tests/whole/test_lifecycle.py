@@ -144,6 +144,24 @@ def test_stale_sockets_are_replaced_and_foreign_files_are_not(daemon: Daemon) ->
     assert daemon.events_path.read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [("daemon", "state_dir"), ("ingest.spool", "path"), ("ingest.socket", "path"), ("api", "socket")],
+)
+def test_a_start_that_cannot_have_a_path_names_its_key(daemon: Daemon, table: str, key: str) -> None:
+    """One line with the key, the path, why, and what to do, and it is in the log too; exit 1."""
+    (daemon.root / "file").touch()
+    daemon.configure({table: {key: f"{daemon.root}/file/x"}})
+    daemon.spawn()
+    assert daemon.wait() == 1
+    (line,) = daemon.log_lines("daemon.failed")
+    assert line["error"].startswith(f"{table}.{key}: ")
+    assert f"{daemon.root}/file" in line["error"]
+    assert line["error"].endswith("(a file stands where a folder is needed: move it away, or name another)")
+    assert f"ringback: {line['error']}" in daemon.tail()
+    assert "Traceback" not in daemon.tail()
+
+
 def test_an_empty_database_where_there_was_one_is_refused(daemon: Daemon) -> None:
     """A database that vanished is not silently made anew: the start fails and says what is missing."""
     daemon.start()

@@ -4,6 +4,7 @@ Role: makes what events come through.
 Rules: as for the package. Must not know: as there.
 """
 
+from ringback.assembly.starting import named
 from ringback.config import Settings
 from ringback.core.events import EventLimits
 from ringback.kit.clock import Chance, Clock
@@ -52,7 +53,8 @@ def spool_part(settings: Settings, clock: Clock, intake: Intake, known: KnownIds
     if not ingest.spool.path:
         return None
     folder = SpoolFolder(ingest.spool.path)
-    folder.open()
+    with named("ingest.spool.path", ingest.spool.path):
+        folder.open()
     limits = EventLimits(max_event_bytes=ingest.max_event_bytes)
     return Spool(folder=folder, intake=intake, known=known, limits=limits, clock=clock)
 

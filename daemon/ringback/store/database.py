@@ -6,6 +6,7 @@ untouched; migrations are numbered, forward only, each in a transaction of its o
 Must not know: what the tables mean.
 """
 
+import errno
 import os
 import sqlite3
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
+from ringback.kit.ways_out import in_words
 from ringback.store import faults
 from ringback.store.errors import (
     KeyringLost,
@@ -181,7 +183,7 @@ def open_state(directory: Path, now_ms: int, factory: type[sqlite3.Connection] =
     try:
         directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
     except OSError as error:
-        raise StateUnusable(f"cannot make {directory}: {error.strerror}") from error
+        raise StateUnusable(f"cannot make {directory}: {in_words(error)}") from error
     lock = Lock(directory)
     try:
         return _open_locked(directory, lock, now_ms, factory)
@@ -354,11 +356,15 @@ def _statements(text: str) -> list[str]:
 
 def _named(path: Path, error: sqlite3.DatabaseError | OSError) -> StateError:
     if isinstance(error, OSError):
-        return StateUnusable(f"cannot write in {path.parent}: {error.strerror}")
+        return StateUnusable(f"cannot write in {path.parent}: {in_words(error)}")
     primary = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StateCorrupt(
             f"{path} is damaged ({error}); it was left untouched. Put a backup in its place, or move it away with "
             f"everything else in {os.fspath(path.parent)} to begin anew"
         )
+    for file in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+        if file.exists() and not os.access(file, os.R_OK | os.W_OK):  # SQLite only says that it can't open it
+            denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return StateUnusable(f"cannot open {file}: {in_words(denied)}")
     return StateUnusable(f"cannot open {path}: {error}")

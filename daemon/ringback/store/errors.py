@@ -58,8 +58,12 @@ class MasterKeyWrong(KeyProblem):
     """The master key doesn't open the keyring."""
 
     def __init__(self, keyring: object, *, tried_old: bool) -> None:
-        also = " Nor does the old one." if tried_old else ""
-        super().__init__(f"{keyring} was sealed by another master key than the one that is given.{also}")
+        also = (
+            ". Nor does the old one open it"
+            if tried_old
+            else ": give that one, or, to change it, name it beside the new one (encryption.old_key_file)"
+        )
+        super().__init__(f"{keyring} was sealed by another master key than the one that is given{also}")
 
 
 class KeyringLost(KeyProblem):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from ringback.kit.ways_out import in_words
 from ringback.store.errors import StateLocked, StateUnusable
 
 DIRECTORY_MODE = 0o700
@@ -51,7 +52,7 @@ class Lock:
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StateUnusable(f"cannot open {path}: {error.strerror}") from error
+            raise StateUnusable(f"cannot open {path}: {in_words(error)}") from error
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -136,7 +136,7 @@ def _clear(path: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise ValueError(f"{path!r} exists and is not a socket; it is not ours to delete")
+        raise ValueError(f"{path!r} exists and is not a socket; it is not ours to delete: move it away")
     if _answered(path):
         raise AddressInUse(f"another process listens on {path!r}")
     unlink_if_ours(path, Identity(found.st_dev, found.st_ino))
