@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
+import msgspec
 import structlog
 from tests.harness.world import FakeChance, FakeClock
 from tests.store.kit import MASTERS, Store, accept, opened, rows
 
 from ringback.core.egress import parse_policy
-from ringback.core.model import Endpoint
+from ringback.core.model import Callback, Endpoint
 from ringback.service.bodies import Bodies
 from ringback.service.callbacks import Callbacks
 from ringback.service.endpoint_fields import Refusal
@@ -23,6 +25,10 @@ from ringback.store.endpoints import insert
 from ringback.store.erase import begin_erasure
 from ringback.store.erasure_reads import ErasureReads
 from ringback.store.keyring import KEYRING_NAME, Keyring
+from ringback.store.ops import Accepted, Task
+
+TIMEOUT_S = 60
+ORIGIN = "https://b.example.com:443"
 
 
 class Made:
@@ -35,17 +41,19 @@ class Made:
         self.ring = Keyring(store.database.directory / KEYRING_NAME, MASTERS, lambda: 1)
         self.bodies = Bodies(store.queue)
         clock, policy = FakeClock(), parse_policy(False, [], [])
+        self.clock = clock
         self.endpoints = Endpoints(
             writer=store.writer, policy=policy, defaults=EndpointDefaults(), resolve=None, clock=clock,
             chance=FakeChance(1),
         )  # fmt: skip
         self.callbacks = Callbacks(policy)
+        self.tokens = Tokens(store.writer, clock, FakeChance(2))
         self.erasure = Erasure(
             reads=ErasureReads(store.reader),
             writer=store.writer,
             endpoints=self.endpoints,
             callbacks=self.callbacks,
-            tokens=Tokens(store.writer, clock, FakeChance(2)),
+            tokens=self.tokens,
             dispatch=self,
             clock=clock,
             wipe=self.wipe,
@@ -127,7 +135,7 @@ async def test_a_tenants_keys_are_destroyed_before_the_answer_and_its_events_beh
         await it.store.all(*[accept(f"e{n}", 7) for n in range(many)])
         asked = await it.erasure.tenant("acme")
         assert (asked.events, asked.endpoints) == (many, 1)
-        assert it.told == [("changed", endpoint.lane), ("changed", 500)]
+        assert it.told == [("changed", 500), ("changed", endpoint.lane)]
         assert it.ring.states([1, 2]) == {1: ("acme", True), 2: ("acme", False)}, "what comes has a new one"
         assert rows(it.store.database.path, "SELECT count(*) FROM event WHERE length(digest) > 0") == [(many,)]
         assert it.endpoints.count("acme") == 0
@@ -139,6 +147,38 @@ async def test_a_tenants_keys_are_destroyed_before_the_answer_and_its_events_beh
         assert [line["event"] for line in lines] == ["tenant.erased"]
         view = await it.erasure.look("acme")
         assert (view.events, view.erasing, view.left) == (many, False, 0)
+
+
+async def test_what_comes_in_the_very_commit_behind_it_stays_in_use(tmp_path: Path) -> None:
+    """A token and a callback's lane that are made before the erasure has heard its answer: a start would bring them."""
+    async with made(tmp_path) as it:
+        await it.store.run(accept("e1", 7))
+        (old, _), begun, go = await it.tokens.add({"tenant": "acme"}), Event(), Event()
+        first = asyncio.ensure_future(it.store.run(Task("wait", lambda _: (begun.set(), go.wait(TIMEOUT_S)))))
+        await asyncio.to_thread(begun.wait, TIMEOUT_S)
+        erased = asyncio.ensure_future(it.erasure.tenant("acme"))
+        while it.store.writer.backlog_rows < 256:  # behind the one that waits
+            await it.clock.sleep(0)
+        added = asyncio.ensure_future(it.tokens.add({"tenant": "acme"}))
+        op = msgspec.structs.replace(
+            accept("e2", callback=Callback(f"{ORIGIN}/x")), callback_origin=it.callbacks.reserve("acme", ORIGIN)
+        )
+        lanes = []
+
+        def written(result: Accepted) -> None:
+            lanes.append(result.callback_lane)
+            it.callbacks.written("acme", ORIGIN, result.callback_lane)
+
+        it.store.writer.submit(op, written)
+        await it.clock.sleep(0)
+        go.set()
+        await asyncio.gather(first, erased, added)
+        made_since, text = added.result()
+        assert list(it.callbacks.lanes) == lanes
+        assert it.tokens.find(text) is not None
+        assert [token.id for token in it.tokens.newest_first()] == [made_since.id]
+        assert rows(it.store.database.path, "SELECT id FROM token") == [(made_since.id,)]
+        assert old.id != made_since.id
 
 
 async def test_a_start_takes_up_what_was_left(tmp_path: Path) -> None:

@@ -156,17 +156,18 @@ class Erasure:
     async def tenant(self, name: str) -> Asked | Refusal:
         """Begin to erase all that a tenant has up to now. Raises StoreError if it can't be written."""
         task = erase.begin_erasure(name, self._clock.now_ms())
-        begun = await self._endpoints.erase(name, lambda: self._writer.run(task))
+
+        def forget(begun: erase.Begun | None) -> None:
+            """At once: a token or a callback's lane that the same commit made behind it is new, and stays."""
+            if begun is not None:
+                self._forget(name, begun)
+
+        begun = await self._endpoints.erase(name, lambda: self._writer.run(task, forget))
         if isinstance(begun, Refusal):
             return begun
         if begun is None:
             return _no_tenant(name)
-        self._tokens.forget_tenant(name)
-        for lane in self._callbacks.forget_tenant(name):
-            self._dispatch.changed(lane)
-        self._dispatch.bodies.forget_tenant(name)
         _log.info("tenant.erasing", tenant=name, events=begun.events, endpoints=begun.endpoints)
-        self._doing[name] = _Doing(begun.up_to, locked=False)
         await self._try_lock(name)
         self.wake.wake()
         return Asked(begun.events, begun.endpoints)
@@ -217,6 +218,14 @@ class Erasure:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
+    def _forget(self, tenant: str, begun: erase.Begun) -> None:
+        """Take what is to be erased out of everybody's hands; its endpoints go by themselves."""
+        self._tokens.forget_tenant(tenant)
+        for lane in self._callbacks.forget_tenant(tenant):
+            self._dispatch.changed(lane)
+        self._dispatch.bodies.forget_tenant(tenant)
+        self._doing[tenant] = _Doing(begun.up_to, locked=False)
+
     async def _erase(self, tenant: str, event_id: str, seq: int, lanes: list[int]) -> erase.ErasedEvent | None:
         dispatch = self._dispatch
         dispatch.bodies.forget(seq)
@@ -239,8 +248,8 @@ class Erasure:
 
     async def _try_lock(self, tenant: str) -> bool:
         """Have the tenant's keys destroyed, and note it; False: not now, the turn tries again."""
-        doing = self._doing[tenant]
-        if doing.locked:
+        doing = self._doing.get(tenant)
+        if doing is None or doing.locked:  # or the turn has come to its end meanwhile
             return True
         try:
             doing.up_to = await self._writer.run(erase.destroy_keys(tenant))

@@ -54,20 +54,29 @@ class Tokens:
         if isinstance(tenant, Refusal):
             return tenant
         token, text = make(tenant, self._clock, self._chance)
-        if not await self._writer.run(table.insert(token, MAX_TOKENS)):
+
+        def know(inserted: bool) -> None:  # noqa: FBT001 - the writer's answer
+            if inserted:
+                self._by_digest[token.digest] = token
+
+        if not await self._writer.run(table.insert(token, MAX_TOKENS), know):
             return too_many()
-        self._by_digest[token.digest] = token
         _log.info("token.added", token_id=token.id, tenant=token.tenant)
         return token, text
 
     async def remove(self, token_id: str) -> Token | Refusal:
         """Its bearer is nobody from now on. Raises StoreError if it can't be written."""
         token = next((token for token in self._by_digest.values() if token.id == token_id), None)
-        if token is None or not await self._writer.run(table.delete(token_id)):
-            return Refusal("not_found", f"there is no token {token_id}")
-        self._by_digest.pop(token.digest, None)
+        if token is None:
+            return _no_token(token_id)
+        digest = token.digest
+        if not await self._writer.run(table.delete(token_id), lambda _: self._forget(digest)):
+            return _no_token(token_id)
         _log.info("token.removed", token_id=token.id, tenant=token.tenant)
         return token
+
+    def _forget(self, digest: bytes) -> None:
+        self._by_digest.pop(digest, None)
 
     def forget_tenant(self, tenant: str) -> None:
         """The tenant was erased, its tokens with it: their bearers are nobody from now on."""
@@ -80,6 +89,10 @@ def make(tenant: str | None, clock: Clock, chance: Chance) -> tuple[Token, str]:
     digest = digest_of(text)
     assert digest is not None, "a token that was just made has the form of one"
     return Token(chance.new_id(), tenant, digest, clock.now_ms()), text
+
+
+def _no_token(token_id: str) -> Refusal:
+    return Refusal("not_found", f"there is no token {token_id}")
 
 
 def too_many() -> Refusal:

@@ -157,9 +157,13 @@ class Writer:
     @overload
     async def run(self, op: Finish) -> bool: ...
     @overload
-    async def run(self, op: Task[T]) -> T: ...
-    async def run(self, op: AcceptEvent | Finish | Task[Any]) -> Any:
+    async def run(self, op: Task[T], heard: Callable[[T], None] | None = None) -> T: ...
+    async def run(self, op: AcceptEvent | Finish | Task[Any], heard: Callable[[Any], None] | None = None) -> Any:
         """Queue an operation and wait for its answer. Cancelling the wait never cancels the write.
+
+        ``heard(answer)`` is called if it didn't fail, also when nobody waits any more, and before anybody hears of what
+        was submitted later: for what memory keeps of the table, which must change in the order of the commits. Who
+        waits goes on some turns of the loop after that.
 
         Raises:
             StoreError: it failed; the code is that of ``Failed``.
@@ -167,8 +171,12 @@ class Writer:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def done(result: Result) -> None:
-            if not answer.done():
-                answer.set_result(result)
+            try:
+                if heard is not None and not isinstance(result, Failed):
+                    heard(result)
+            finally:
+                if not answer.done():
+                    answer.set_result(result)
 
         hand = _HAND.get()
         self.submit(op, done, patient=hand is None or not hand.waits)
