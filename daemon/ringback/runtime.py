@@ -54,6 +54,8 @@ EX_CONFIG = 78
 STOP_MARGIN_S = 30.0
 #: A commit slower than this is worth a line.
 SLOW_COMMIT_S = 1.0
+#: What ``readyz`` and the service manager hear from the beginning of a stop to its end.
+DRAINING = "draining"
 #: What the writer says when it takes events again.
 RECOVERED = "store.recovered"
 #: Connections may take this long of the grace to get the answers to what was read from them.
@@ -171,6 +173,8 @@ class _Daemon:
         )
 
     def _describe(self, parts: Parts) -> str:
+        if self._state == DRAINING:
+            return DRAINING
         if self._writer.full_because is not None:
             return f"events are refused, deliveries go on: {self._writer.full_because}"
         endpoints, in_flight = len(parts.endpoints), parts.dispatch.board.in_flight
@@ -185,7 +189,7 @@ class _Daemon:
             run_turns(parts.verify.turn, clock, parts.verify.wake),
             run_turns(parts.deps.stats.turn, clock, WakeUp()),
             run_turns(parts.deps.rotation.turn, clock, parts.deps.rotation.wake),
-            run_turns(parts.janitor.turn, clock, WakeUp()),
+            run_turns(parts.janitor.turn, clock, parts.janitor.wake),
             run_turns(parts.deps.erasure.turn, clock, parts.deps.erasure.wake),
             run_turns(self._status.turn, clock, WakeUp()),
             run_turns(parts.deps.sealing.turn, clock, WakeUp()),
@@ -226,10 +230,10 @@ class _Daemon:
 
     async def _drain(self, parts: Parts) -> None:
         """Answer what was read, let requests in flight end, cut off what takes longer than the grace."""
-        self._state = "draining"
+        self._state = DRAINING
         grace_s = 0.0 if self._exit else self._grace_s
         extend_usec = int((grace_s + STOP_MARGIN_S) * 1_000_000)
-        notify(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={extend_usec}\nSTATUS=draining")
+        notify(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={extend_usec}\nSTATUS={DRAINING}")
         _log.info("daemon.stopping", in_flight=parts.dispatch.board.in_flight, grace_s=grace_s)
         drain = asyncio.ensure_future(parts.dispatch.stop(grace_s))
         hurry = asyncio.ensure_future(self._signals.hurry.wait())

@@ -55,6 +55,13 @@ def test_rates_are_differences() -> None:
     assert headline(now, before, 2.0) == "5.0 events/s, 11.0 attempts/s, 10.0 delivered/s"
 
 
+def test_a_restart_between_two_looks_makes_no_rates_below_nothing() -> None:
+    """The counts began anew: they are told as such."""
+    before = {"attempts": {"delivered": 10}, "events_accepted": 7}
+    now = {"attempts": {"delivered": 2}, "events_accepted": 1}
+    assert headline(now, before, 2.0) == "since the start: 1 events, 2 attempts, 2 delivered"
+
+
 def test_a_narrow_terminal_keeps_every_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """At 80 columns the endpoint's name is cut, and status, numbers and the time of the next retry are whole."""
     narrow = Console(width=80, file=StringIO())

@@ -69,6 +69,16 @@ async def test_what_a_deleted_endpoint_is_owed_goes_in_large_steps(store):
     check_invariants(store.database.path)
 
 
+async def test_what_a_deleted_endpoint_is_owed_goes_at_once(store):
+    """Who deletes one and then lists what was cancelled needn't wait for the next look; other changes wake nobody."""
+    janitor = janitor_of(store, Board(Limits()))
+    janitor.changed(1)
+    assert not await janitor.wake.wait(0, SystemClock())
+    janitor._endpoints.by_lane = lambda _lane: None
+    janitor.changed(1)
+    assert await janitor.wake.wait(None, SystemClock())
+
+
 async def test_deliveries_wished_for_much_later_are_not_walked_through_every_second(store):
     """A lane whose far due times are its producers' wish costs the writer one look, not one a turn."""
     board = Board(Limits())

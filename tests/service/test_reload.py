@@ -176,3 +176,20 @@ async def test_the_manager_hears_when_it_begins_and_ends(bench):
     running.cancel()
     assert bench.said == ["RELOADING=1\nMONOTONIC_USEC=0\nSTATUS=reloading", "READY=1\nSTATUS=fine"]
     assert not bench.asked.is_set()
+
+
+async def test_a_stop_that_calls_a_reload_off_is_not_followed_by_ready(bench):
+    """The manager was told that the daemon stops; what it heard last is that, or that a reload began."""
+    began = asyncio.Event()
+
+    async def reload_for_ever():
+        began.set()
+        await asyncio.Event().wait()
+
+    bench.reload.reload = reload_for_ever
+    running = asyncio.create_task(bench.reload.run())
+    bench.asked.set()
+    await asyncio.wait_for(began.wait(), 20)
+    running.cancel()
+    await asyncio.wait([running])
+    assert [text.partition("=")[0] for text in bench.said] == ["RELOADING"]

@@ -108,5 +108,7 @@ def headline(now: dict[str, Any], before: dict[str, Any] | None, every_s: float)
         return f"since the start: {events} events, {attempts} attempts, {delivered} delivered"
     attempts -= sum(before["attempts"].values())
     delivered -= before["attempts"].get("delivered", 0)
+    if attempts < 0 or events < before["events_accepted"]:  # it was started anew between the two looks
+        return headline(now, None, every_s)
     rates = ((events - before["events_accepted"], "events"), (attempts, "attempts"), (delivered, "delivered"))
     return ", ".join(f"{count / every_s:.1f} {what}/s" for count, what in rates)

@@ -19,6 +19,7 @@ from ringback.core.model import DeliveryState, Endpoint, Owed
 from ringback.core.schedule import Board
 from ringback.kit.clock import Clock
 from ringback.kit.log import get_logger
+from ringback.kit.wake import WakeUp
 from ringback.service import delivery_log
 from ringback.service.attempt import Policy
 from ringback.service.budget import Budget
@@ -99,6 +100,7 @@ class Janitor:
         metrics: Metrics | None = None,
         budget: Budget | None = None,
     ) -> None:
+        self.wake = WakeUp()
         self._budget = budget
         self._board = board
         self._endpoints = endpoints
@@ -125,9 +127,10 @@ class Janitor:
         self._keep = keep
 
     def changed(self, lane: int) -> None:
-        """An endpoint changed; a deleted one has to be cleaned up after."""
+        """An endpoint changed; a deleted one is cleaned up after at once: what it was owed is told as cancelled."""
         if self._endpoints.by_lane(lane) is None:
             self._deleted.add(lane)
+            self.wake.wake()
 
     async def turn(self, now_ms: int) -> float | None:
         """One step of each chore; seconds until the next."""

@@ -107,10 +107,8 @@ class Reload:
             # MONOTONIC_USEC is for managers from 253 on; 252 takes the two states alone.
             usec = int(self._clock.monotonic() * 1_000_000)
             self._notify(f"RELOADING=1\nMONOTONIC_USEC={usec}\nSTATUS=reloading")
-            try:
-                await self.reload()
-            finally:
-                self._notify(f"READY=1\nSTATUS={self._status.line()}")
+            await self.reload()  # called off by a stop: the manager knows of that, and must not hear READY after it
+            self._notify(f"READY=1\nSTATUS={self._status.line()}")
 
     async def reload(self) -> None:
         """Read, judge, apply."""
