@@ -94,6 +94,50 @@ def test_a_test_event_that_fails_is_a_problem(parts: Parts) -> None:
     assert "ringback delivery show" in step["do"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "said"),
+    [
+        ("POST", "/api/v1/endpoints/{}/pause", "its endpoint is paused by hand"),
+        ("DELETE", "/api/v1/endpoints/{}", "its endpoint was deleted"),
+        ("POST", "/api/v1/deliveries/{}/cancel", "it was cancelled"),
+    ],
+)
+def test_a_test_event_that_nobody_will_send_is_waited_for_no_longer(
+    parts: Parts, method: str, path: str, said: str
+) -> None:
+    """Its endpoint stops, or it is called off, while its first attempt is waited for: half a minute would be wasted."""
+    with refusing_port() as port, ThreadPoolExecutor(1) as pool:
+        made = parts.endpoint(url=f"http://127.0.0.1:{port}/", timeout_s=600)
+        asked = pool.submit(parts.call, "POST", PATH, {"endpoint": made["id"], "send": True})
+        wait_until(lambda: parts.flights.owed, 60, lambda: "no test event was owed")
+        one = parts.call("GET", "/api/v1/deliveries")[1]["data"][0]["id"]
+        assert parts.call(method, path.format(one if "deliveries" in path else made["id"]))[0] in (202, 204)
+        told = asked.result(60)[1]
+    step = told["steps"][-1]
+    assert (step["step"], step["level"]) == ("test", "problem")
+    assert said in step["text"]
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_an_endpoint_that_changes_while_the_way_is_walked(parts: Parts, deleted: bool, monkeypatch) -> None:
+    """It is told as it is after that: gone, or paused in all that is said of it."""
+    made = parts.endpoint(url="http://127.0.0.1:9/")
+    walk = parts.deps.doctor.walk
+
+    async def walk_slowly(asked: object) -> object:
+        change = parts.endpoints.delete if deleted else parts.endpoints.pause
+        await change(made["id"])
+        return await walk(asked)
+
+    monkeypatch.setattr(parts.deps.doctor, "walk", walk_slowly)
+    status, told = parts.call("POST", PATH, {"endpoint": made["id"], "send": True})
+    if deleted:
+        assert (status, told["code"]) == (404, "not_found")
+    else:
+        assert steps(told)["endpoint"] == "problem"
+        assert steps(told)["test"] == "warning"
+
+
 def test_no_test_event_is_left_with_a_paused_endpoint(parts: Parts) -> None:
     """It would only be held."""
     made = parts.endpoint(url="http://127.0.0.1:9/")

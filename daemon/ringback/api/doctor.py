@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from ringback import dialects
+from ringback.api import delivery_view
 from ringback.api.deps import Deps, deps_of
 from ringback.api.problems import Invalid, answer, problem, refused
 from ringback.api.reading import query, read_json
@@ -26,6 +27,7 @@ from ringback.service.diagnosis import Level, Step
 from ringback.service.diagnosis_endpoint import Standing
 from ringback.service.doctor import Asked
 from ringback.service.endpoint_fields import Problem, Refusal
+from ringback.service.views import CANCELLED, HELD, IN_FLIGHT, PENDING
 
 #: Of its newest deliveries.
 LATEST = 5
@@ -49,12 +51,15 @@ async def doctor(request: web.Request) -> web.Response:
     endpoint = None if wanted.endpoint is None else deps.endpoints.get(wanted.endpoint)
     if wanted.endpoint is not None and endpoint is None:
         return problem("not_found", f"there is no endpoint {wanted.endpoint}")
-    steps = [] if endpoint is None else words.standing(await _standing(deps, endpoint))
     asked = Asked(wanted.url or "") if endpoint is None else _asked(deps, endpoint)
-    walked = await deps.doctor.walk(asked)
-    if isinstance(walked, Refusal):
-        return refused(walked)
-    steps += walked
+    steps = await deps.doctor.walk(asked)
+    if isinstance(steps, Refusal):
+        return refused(steps)
+    if wanted.endpoint is not None:  # the walk took its time: told as it is by now
+        endpoint = deps.endpoints.get(wanted.endpoint)
+        if endpoint is None:
+            return problem("not_found", f"the endpoint {wanted.endpoint} was deleted meanwhile")
+        steps = words.standing(await _standing(deps, endpoint)) + steps
     if endpoint is None and deps.divert_to:
         steps.append(words.diverted(deps.divert_to))
     if endpoint is not None and wanted.send:
@@ -126,10 +131,24 @@ async def _tested(deps: Deps, endpoint: Endpoint, peer: Peer) -> Step:
     clock = deps.clock
     deadline = clock.monotonic() + deps.endpoints.effective(endpoint).timeout_s + SLACK_S
     while clock.monotonic() < deadline:
-        view = await deps.reads.get_delivery(parts[1], parts[2])
-        if view is not None and view.attempts:
-            delivered = view.row.state is DeliveryState.SUCCEEDED
-            return words.tested(sent.delivery_id, why.answer_of(view.attempts[-1]), delivered=delivered)
+        now = deps.endpoints.get(endpoint.id)  # before the look: its own attempt may disable it
+        found = await delivery_view.look(deps, parts[1], parts[2])
+        if found is not None and found[0].attempts:
+            delivered = found[0].row.state is DeliveryState.SUCCEEDED
+            return words.tested(sent.delivery_id, why.answer_of(found[0].attempts[-1]), delivered=delivered)
+        if (ended := _untried(deps, now, found[1] if found else CANCELLED)) is not None:
+            return words.tested(sent.delivery_id, ended, delivered=False)
         await clock.sleep(LOOK_AGAIN_S)
     waits = why.lane_waits(deps.lane_facts(endpoint.lane), clock.now_ms())
     return words.tested(sent.delivery_id, "; ".join(["it still waits", *waits]), delivered=False)
+
+
+def _untried(deps: Deps, endpoint: Endpoint | None, status: str) -> str | None:
+    """Why no attempt of a test event needs to be waited for any longer, in words; ``endpoint`` None: it was deleted."""
+    if status == IN_FLIGHT:
+        return None
+    if endpoint is None:
+        return "its endpoint was deleted before it was sent"
+    if status == HELD and endpoint.status is not EndpointStatus.ACTIVE:
+        return why.held(endpoint, deps.verify.trying(endpoint.lane))
+    return None if status in (PENDING, HELD) else f"it was {status} before it was sent"
