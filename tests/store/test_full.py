@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import sqlite3
+from types import SimpleNamespace
 
 import pytest
 from tests.store.faulty import FaultyConnection, full_error, io_error
@@ -83,6 +84,57 @@ async def test_a_full_disk_refuses_events_keeps_results_and_recovers(tmp_path, b
         assert store.writer.backlog_rows == 0
         assert disk.held is ballast, "the ballast is laid down again"
     check_invariants(tmp_path / "s" / "ringback.db")
+
+
+@pytest.fixture
+def quota(monkeypatch):
+    """A quota that is used up while ``quota.up``: the kernel denies what the file system says is free."""
+    given = SimpleNamespace(up=False)
+    allocate = os.posix_fallocate
+
+    def within(fd, offset, size):
+        if given.up:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        allocate(fd, offset, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", within)
+    return given
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_a_quota_that_is_used_up_is_a_full_disk(tmp_path, quota):
+    """SQLite calls it an error of the device: events are refused, results kept, and nothing is fatal; it recovers."""
+    async with opened(tmp_path / "s", FaultyConnection) as store:
+        disk = store.database.ballast = Disk(tmp_path, 4096)
+        assert disk.hold()
+        await store.run(accept("a", 1))
+        quota.up = True
+        store.database.writer.arm(1, io_error, only="COMMIT", times=10**9, rolls_back=True)
+        (refused,) = await store.all(accept("no", 1))
+        assert refused == Failed("storage_full", "the disk is full")
+        result = asyncio.ensure_future(store.run(Finish(1, 1, succeeded(), attempt())))
+        store.database.writer.arm(0)  # there is the ballast's room now, and it is not for events
+        assert await result
+        (refused,) = await store.all(accept("nor now", 1))
+        assert refused == Failed("storage_full", "the disk is full")
+        assert store.troubles == ["store.full"]
+        quota.up = False
+        await _recovered(store)
+        assert isinstance(await store.run(accept("yes", 1)), Accepted)
+        assert disk.held
+        assert not (tmp_path / "ballast.probe").exists()
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_CANTOPEN])
+def test_a_start_without_quota_is_a_start_on_a_full_disk(tmp_path, quota, code):
+    """However much the file system says is free."""
+    quota.up = True
+
+    def fails() -> None:
+        raise io_error(code)
+
+    with pytest.raises(StateFull):
+        with_room(Disk(tmp_path, 4096), tmp_path / "x.db", fails)
 
 
 @pytest.mark.usefixtures("_impatient")

@@ -221,7 +221,8 @@ def with_room(ballast: Ballast, path: Path, work: Callable[[], T]) -> T:
         try:
             return work()
         except (sqlite3.DatabaseError, OSError) as error:
-            if not faults.says_full(error, ballast.free_bytes()):
+            no_room = ballast.denied(faults.FULL_BELOW_BYTES)
+            if not faults.says_full(error, ballast.free_bytes(), no_room=no_room):
                 raise _named(path, error) from error
             if not ballast.release():
                 raise StateFull(path) from error

@@ -9,9 +9,9 @@ Must not know: threads, the loop, time.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ringback.store.faults import Consequence, describe, judge
+from ringback.store.faults import Consequence, describe, is_write_error, judge
 from ringback.store.intake import Numbers, accept
 from ringback.store.keys import keys_of
 from ringback.store.ops import (
@@ -38,8 +38,10 @@ KEPT = Kept()
 class Engine:
     """The writer's connection and what it remembers between batches. Used by one thread at a time."""
 
-    def __init__(self, db: sqlite3.Connection, high_seq: int) -> None:
+    def __init__(self, db: sqlite3.Connection, high_seq: int, no_room: Callable[[], bool] = lambda: False) -> None:
+        """``no_room``: asks the kernel whether a write failed for a quota."""
         self._db = db
+        self._no_room = no_room
         self._keys = keys_of(db)
         self._numbers = Numbers(high_seq)
         self.broken: str | None = None  #: why nothing can be written any more
@@ -103,13 +105,14 @@ class Engine:
         self._numbers.rolled_back()
         self._keys.rolled_back()
         self._rollback()
-        consequence = judge(error, at_commit=at_commit, still_open=still_open)
+        no_room = is_write_error(error) and self._no_room()
+        consequence = judge(error, at_commit=at_commit, still_open=still_open, no_room=no_room)
         words = describe(error)
         if consequence is Consequence.FATAL or self.broken is not None:
             self.broken = self.broken or words
             return self._fail(ops, UNKNOWN_OUTCOME, words)
         if consequence is Consequence.FULL:
-            self.full = words
+            self.full = f"{words}: a quota is used up" if no_room else words
             return [Failed(STORAGE_FULL, DISK_FULL) if isinstance(op, AcceptEvent) else KEPT for op in ops]
         if consequence is Consequence.BUSY:
             self.busy = words

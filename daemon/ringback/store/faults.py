@@ -5,6 +5,7 @@ Role: the one table from error to consequence.
 | error                                         | where         | consequence                                          |
 |-----------------------------------------------|---------------|------------------------------------------------------|
 | FULL (no space, or the page limit)            | anywhere      | FULL: rolled back; events are refused, results kept  |
+| IOERR_WRITE, and a quota is used up           | anywhere      | FULL                                                 |
 | BUSY, LOCKED (somebody else writes)           | before COMMIT | BUSY: rolled back; the whole batch is kept           |
 | IOERR_FSYNC, IOERR_DIR_FSYNC, IOERR_TRUNCATE  | anywhere      | FATAL: the outcome is unknown, the process must exit |
 | IOERR, any                                    | at COMMIT     | FATAL                                                |
@@ -12,8 +13,9 @@ Role: the one table from error to consequence.
 | anything, the transaction being gone after it | at COMMIT     | FATAL: it may have been committed                    |
 | anything else (also IOERR)                    | before COMMIT | ITEM: rolled back, then tried in halves              |
 
-ENOSPC in a write is FULL; ENOSPC in an fsync is IOERR_FSYNC and so FATAL. SQLite may have rolled back by itself
-(``in_transaction`` False); a ROLLBACK is then not sent, because it would raise.
+ENOSPC in a write is FULL; ENOSPC in an fsync is IOERR_FSYNC and so FATAL. EDQUOT in a write is IOERR_WRITE, as an error
+of the device is: whoever judges asks the kernel whether it would give some more (``Ballast.denied``). SQLite may have
+rolled back by itself (``in_transaction`` False); a ROLLBACK is then not sent, because it would raise.
 """
 
 import errno
@@ -37,7 +39,7 @@ _PRIMARY = 0xFF
 _SYNC_FAILED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE})
 _BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
 _FOR_WANT_OF_ROOM = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
@@ -47,11 +49,19 @@ def code_of(error: BaseException) -> int:
     return code if isinstance(code, int) else 0
 
 
-def judge(error: BaseException, *, at_commit: bool, still_open: bool) -> Consequence:
-    """What to do after ``error``; ``still_open``: the transaction was still open when it was raised."""
+def is_write_error(error: BaseException) -> bool:
+    """Whether a write failed: the device's error, or a quota's."""
+    return code_of(error) == sqlite3.SQLITE_IOERR_WRITE
+
+
+def judge(error: BaseException, *, at_commit: bool, still_open: bool, no_room: bool = False) -> Consequence:
+    """What to do after ``error``.
+
+    ``still_open``: the transaction was still open when it was raised. ``no_room``: the kernel gives no more now.
+    """
     code = code_of(error)
     primary = code & _PRIMARY
-    if primary == sqlite3.SQLITE_FULL:
+    if primary == sqlite3.SQLITE_FULL or (no_room and is_write_error(error)):
         return Consequence.FULL
     if code in _SYNC_FAILED or primary in _BROKEN:
         return Consequence.FATAL
@@ -62,15 +72,18 @@ def judge(error: BaseException, *, at_commit: bool, still_open: bool) -> Consequ
     return Consequence.ITEM
 
 
-def says_full(error: BaseException, free_bytes: int) -> bool:
-    """Whether it comes of a full disk, given what is free on it: SQLite has other names for that where files are made.
+def says_full(error: BaseException, free_bytes: int, *, no_room: bool = False) -> bool:
+    """Whether it comes of a full disk: SQLite has other names for that where files are made.
 
-    An index of the log that can't grow is IOERR_SHMSIZE, a journal that can't be made CANTOPEN.
+    An index of the log that can't grow is IOERR_SHMSIZE, a journal that can't be made CANTOPEN. ``free_bytes``: what is
+    free on it; ``no_room``: the kernel gives no more now.
     """
     if isinstance(error, OSError):
-        return error.errno in _NO_ROOM
+        return error.errno in NO_ROOM
     primary = code_of(error) & _PRIMARY
-    return primary == sqlite3.SQLITE_FULL or (primary in _FOR_WANT_OF_ROOM and free_bytes < FULL_BELOW_BYTES)
+    return primary == sqlite3.SQLITE_FULL or (
+        primary in _FOR_WANT_OF_ROOM and (no_room or free_bytes < FULL_BELOW_BYTES)
+    )
 
 
 def describe(error: BaseException) -> str:

@@ -16,6 +16,7 @@ import msgspec
 
 from ringback.kit.ways_out import in_words
 from ringback.store.errors import StateLocked, StateUnusable
+from ringback.store.faults import NO_ROOM
 
 DIRECTORY_MODE = 0o700
 LOCK_NAME = "lock"
@@ -123,6 +124,7 @@ class Ballast:
         self.held = self._path.exists() and self._path.stat().st_size >= size
         #: Whether it had to be let go for the directory to be opened at all.
         self.spent_at_start = False
+        self._denied = False  # a quota refuses what the file system says is free
 
     def free_bytes(self) -> int:
         """What is free on its file system; 0 if nobody knows."""
@@ -133,8 +135,27 @@ class Ballast:
         return stat.f_bavail * stat.f_frsize
 
     def room(self) -> bool:
-        """Whether so much is free that the ballast can be laid down."""
-        return self.free_bytes() >= BALLAST_ROOM * self._size
+        """Whether so much is free that the ballast can be laid down; a quota counts as of the latest ``look``."""
+        return not self._denied and self.free_bytes() >= BALLAST_ROOM * self._size
+
+    def look(self) -> None:
+        """Ask the kernel whether a quota denies what the file system says is free."""
+        size = BALLAST_ROOM * self._size
+        self._denied = self.free_bytes() >= size and self.denied(size)
+
+    def denied(self, size: int) -> bool:
+        """Whether the kernel has no room for a file of ``size`` bytes; other troubles aren't of room."""
+        probe = self._path.with_suffix(".probe")
+        try:
+            fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                probe.unlink()  # before it grows: nothing is left behind, whatever ends this process
+                os.posix_fallocate(fd, 0, size)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            return error.errno in NO_ROOM
+        return False
 
     def hold(self) -> bool:
         """Lay it down if there is room; True if it is held."""

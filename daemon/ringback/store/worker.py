@@ -17,7 +17,7 @@ from ringback.kit.clock import Clock
 from ringback.store.checkpoint import CHECKPOINT_BYTES, Checkpointer
 from ringback.store.database import Database
 from ringback.store.engine import KEPT, Engine
-from ringback.store.faults import describe
+from ringback.store.faults import FULL_BELOW_BYTES, describe
 from ringback.store.inbox import MAX_BATCH_ROWS, Entry, Inbox
 from ringback.store.lane_history import HISTORY_CHUNK_ROWS, HISTORY_LAG_ROWS, SMALL_CHUNK_ROWS, Indexed, index_history
 from ringback.store.ops import (
@@ -94,7 +94,7 @@ class Worker:
         self._database = database
         self._clock = clock
         self._inbox = inbox
-        self._engine = Engine(database.writer, database.high_seq)
+        self._engine = Engine(database.writer, database.high_seq, lambda: database.ballast.denied(FULL_BELOW_BYTES))
         self._checkpointer = Checkpointer(database, self._die, self._say)
         self._kept: deque[Entry] = deque()
         self._retrying = False  # what was kept is in hand, not gone
@@ -245,6 +245,7 @@ class Worker:
         if self._database.ballast.release():
             self._refusing = True
             self._next_retry = 0.0  # the space just freed is for what was kept
+        self._database.ballast.look()
 
     def _pause(self) -> None:
         self._next_retry = self._clock.monotonic() + RETRY_PAUSE_S
@@ -299,7 +300,10 @@ class Worker:
 
     def _has_room(self) -> bool:
         ballast = self._database.ballast
-        return ballast.room() if self._refusing else ballast.free_bytes() >= RECOVERED_BYTES
+        ballast.look()
+        if self._refusing:
+            return ballast.room()
+        return ballast.free_bytes() >= RECOVERED_BYTES and not ballast.denied(RECOVERED_BYTES)
 
     def _recovered(self) -> None:
         """There is room: events are taken again."""
