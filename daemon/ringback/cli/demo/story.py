@@ -22,9 +22,10 @@ from ringback.kit.clock import Chance, Clock
 GAP_S = 0.013
 #: The daemon stays dead for so long, for people to see it.
 ABSENCE_S = 0.8
-#: Deadline of a run: a fixed part, and for each event what the slow endpoint needs, thrice over.
-DEADLINE_S = 19.0
-DEADLINE_PER_EVENT_S = 0.03
+#: Deadline of a run: a fixed part, ten times what an idle machine needs, for a busy one loses nothing either; and for
+#: each event what the slow endpoint needs, ten times over.
+DEADLINE_S = 90.0
+DEADLINE_PER_EVENT_S = 0.1
 #: The table is renewed this often, but asking may take at most a quarter of the time.
 POLL_S = 0.25
 POLL_SHARE = 0.25
