@@ -35,6 +35,7 @@ from ringback.service.declared import Declared
 from ringback.service.metrics import Metrics
 from ringback.service.reload import Live, Reload
 from ringback.service.sealing import announce, make_good
+from ringback.service.shortage import Doors
 from ringback.service.watchdog import StatusLine, Watchdog, watchdog_s
 from ringback.store.database import open_state
 from ringback.store.errors import KeyProblem, StateError, StateLocked, StoreError
@@ -192,6 +193,7 @@ class _Daemon:
             run_turns(parts.janitor.turn, clock, parts.janitor.wake),
             run_turns(parts.deps.erasure.turn, clock, parts.deps.erasure.wake),
             run_turns(self._status.turn, clock, WakeUp()),
+            run_turns(Doors(clock).turn, clock, WakeUp()),
             run_turns(parts.deps.sealing.turn, clock, WakeUp()),
             reload.run(),
         ]
