@@ -217,13 +217,16 @@ class Daemon:
         return self.get(f"/api/v1/deliveries/{found['id']}")
 
     def wait_status(self, event_id: str, status: str, *, timeout_s: float = 60, **filters: str) -> dict[str, Any]:
-        """Wait until the one delivery of an event has that status; the delivery, with its attempts."""
+        """Wait until the one delivery of an event has that status; the delivery as it was then, with its attempts."""
+        shown: dict[str, Any] = {}
 
-        def shown() -> dict[str, Any]:
-            return self.delivery_of(event_id, **filters)
+        def reached() -> bool:
+            nonlocal shown
+            shown = self.delivery_of(event_id, **filters)
+            return bool(shown["status"] == status)
 
-        wait_until(lambda: shown()["status"] == status, timeout_s, lambda: f"{status}: {shown()}")
-        return shown()
+        wait_until(reached, timeout_s, lambda: f"{status}: {shown}")
+        return shown
 
     # -- looking -----------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,8 @@ def test_no_secret_signature_or_payload_reaches_the_log(daemon: Daemon, receiver
     daemon.api("POST", "/api/v1/endpoints", {"url": "http://u:PLANTEDPASS@127.0.0.1/?q=PLANTEDQUERY", "secret": "x"})
     for path in ("/ok/a", "/status/500/a"):
         receiver.wait_for(path + "?token=PLANTEDQUERY", ids=20)
+    for event in ("delivery.succeeded", "delivery.retrying", "delivery.dead"):
+        daemon.wait_log(event)
     assert daemon.term() == 0
     text = daemon.log_text()
     for word in ("PLANTEDPAYLOAD", "PLANTEDHEADER", "PLANTEDQUERY", "PLANTEDPASS", "PLANTEDLINE"):
