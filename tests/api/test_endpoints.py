@@ -30,6 +30,30 @@ def test_create_answers_the_endpoint_with_its_secret(parts: Parts) -> None:
     assert listed == {"data": [shown], "next_cursor": None}
 
 
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (b'{"url":"https://a.example.com/","concurrency":1,"concurrency":2}', "'concurrency'"),
+        (b'{"url":"https://a.example.com/","metadata":{"team":"a","te\\u0061m":"b"}}', "'team'"),
+        (b'{"url":"https://a.example.com/","retry":{"delays_s":[1],"jitter":0,"delays_s":[2]}}', "'delays_s'"),
+    ],
+)
+def test_a_member_given_twice_is_refused(parts: Parts, body: bytes, named: str) -> None:
+    """As in an event: nobody knows which was meant, at whatever depth, by POST and PATCH."""
+    made = parts.endpoint(concurrency=7)
+    for method, path in (("POST", PATH), ("PATCH", f"{PATH}/{made['id']}")):
+        status, told = parts.call(method, path, body)
+        assert (status, told["code"]) == (400, "invalid_json")
+        assert named in told["detail"]
+    assert [endpoint["concurrency"] for endpoint in parts.call("GET", PATH)[1]["data"]] == [7]
+
+
+@pytest.mark.parametrize(("depth", "statuses"), [(300, {422}), (1000, {400, 422}), (100_000, {400})])
+def test_depth_harms_nobody(parts: Parts, depth: int, statuses: set[int]) -> None:
+    """What nests deeper than the parsers go is refused by name as anything else; how deep that is, Python decides."""
+    assert parts.call("POST", PATH, b'{"url":' + b"[" * depth + b"]" * depth + b"}")[0] in statuses
+
+
 def test_unset_members_are_null_and_effective_has_what_counts(parts: Parts) -> None:
     """A reader must see both what was set and what holds."""
     made = parts.endpoint(timeout_s=2)

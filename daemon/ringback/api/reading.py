@@ -8,7 +8,9 @@ Must not know: what any call does.
 
 import base64
 import binascii
+import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -196,9 +198,22 @@ async def read_json(request: web.Request) -> object:
 
 def _json(raw: bytes) -> object:
     try:
-        return orjson.loads(raw)
+        found = orjson.loads(raw)
     except orjson.JSONDecodeError as wrong:
         raise Invalid("invalid_json", f"the body is not JSON: {wrong}") from None
+    try:  # the parser above takes the last of two members with one name, and says nothing
+        json.loads(raw, object_pairs_hook=_refuse_twice, parse_int=str, parse_float=str)
+    except RecursionError:
+        raise Invalid("invalid_json", "the body is nested too deep") from None
+    return found
+
+
+def _refuse_twice(members: list[tuple[str, object]]) -> None:
+    """Of an object's members. Raises Invalid, as an event's envelope is refused: nobody knows which one was meant."""
+    if len(members) == len(dict(members)):
+        return
+    twice = Counter(name for name, _ in members).most_common(1)[0][0]
+    raise Invalid("invalid_json", f"the body has a member twice: {twice[:MAX_TEXT]!r}")
 
 
 async def read_optional(request: web.Request) -> object:
