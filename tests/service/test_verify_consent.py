@@ -89,6 +89,23 @@ async def test_a_consent_that_never_comes_fails(case):
     assert (await case.world.verify.consent(token, "", "")).code == "not_found"
 
 
+async def test_a_consent_to_what_changes_meanwhile_is_none(case, monkeypatch):
+    """Who consents while the url is being changed is not told that it counted: the new one has to be proved."""
+    case.reply = lambda _: answer(405)
+    await case.make("cloudevents")
+    await case.settle()
+    token = dict(case.challenges[0].headers)["WebHook-Request-Callback"].rpartition("/")[2]
+    change = case.world.endpoints.change
+
+    async def change_slowly(*args):
+        await case.world.endpoints.patch(case.id, {"url": "https://receiver.example/other"})
+        return await change(*args)
+
+    monkeypatch.setattr(case.world.endpoints, "change", change_slowly)
+    assert (await case.world.verify.consent(token, "", "")).code == "not_found"
+    assert case.endpoint.status == "pending"
+
+
 async def test_no_token_and_no_consent_lies_in_the_table(case):
     """What is stored of a consent that may come is a hash."""
     case.reply = lambda _: answer(405)

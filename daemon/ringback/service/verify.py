@@ -177,7 +177,8 @@ class Verify:
                 raise problem
             passed = isinstance(action, Finish) and isinstance(action.result, Proved)
             current = self._endpoints.by_lane(run.lane)
-            return Changed(current) if passed and current is not None else _no_such_token()
+            meant = current is not None and key_of(current) == run.key  # else it changed meanwhile: nothing was proved
+            return Changed(current) if passed and current is not None and meant else _no_such_token()
         return _no_such_token()
 
     # -- the loop ----------------------------------------------------------------------------------------------------
