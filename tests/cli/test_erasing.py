@@ -10,6 +10,7 @@ from tests.api.parts import Parts
 from tests.store.kit import NOW_MS, accept, opened
 
 from ringback.cli import erasing, main
+from ringback.cli.client import Api, CommandError, Unreachable
 from ringback.store.erasure_reads import ErasureReads
 from ringback.store.errors import QueryTimeout
 
@@ -62,6 +63,23 @@ def test_a_tenant_is_erased(cli: Cli, parts: Parts) -> None:
     assert parts.call("GET", "/api/v1/events/e299?tenant=acme")[1]["data"] is None
     assert cli("tenant", "erase", "nobody").exit_code == 4
     assert cli("tenant", "show", "nobody").exit_code == 4
+
+
+@pytest.mark.parametrize(("problem", "code"), [(Unreachable("it broke off"), 3), (CommandError("too much"), 1)])
+def test_an_erasure_that_can_not_be_watched_goes_on(
+    cli: Cli, parts: Parts, monkeypatch: pytest.MonkeyPatch, problem: CommandError, code: int
+) -> None:
+    """Whoever asked learns that it is begun, and where he sees its end: it has not failed."""
+    parts.event(id="e1", tenant="acme")
+
+    def fail(*_: object) -> None:
+        raise problem
+
+    monkeypatch.setattr(Api, "get", fail)
+    told = cli("tenant", "erase", "acme", "--yes")
+    assert told.exit_code == code
+    assert f"{problem.message}; the erasure is begun" in told.stderr
+    assert "ringback tenant show acme" in told.stderr
 
 
 def test_on_a_terminal_it_is_asked_with_what_would_go(cli: Cli, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,12 @@ def _question(name: str, config_path: str | None, socket_path: str | None) -> st
 def _wait(daemon: Api, name: str, left: Callable[[int], None]) -> None:
     pause = Event()
     while True:
-        found: dict[str, Any] = daemon.get(f"{PATH}/{segment(name)}")
+        try:
+            found: dict[str, Any] = daemon.get(f"{PATH}/{segment(name)}")
+        except CommandError as problem:  # it stops, or that is too much to be counted in time
+            told = "the erasure is begun, and goes on in the daemon, over a restart too"
+            see = f"ringback tenant show {name}, or tenant.erased in its log, tells when it is done"
+            raise type(problem)(f"{problem.message}; {told}: {see}") from None
         left(found["left"])
         if not found["erasing"]:
             return
