@@ -76,7 +76,7 @@ async def test_what_a_deleted_endpoint_is_owed_goes_at_once(store):
     assert not await janitor.wake.wait(0, SystemClock())
     janitor._endpoints.by_lane = lambda _lane: None
     janitor.changed(1)
-    assert await janitor.wake.wait(None, SystemClock())
+    assert await janitor.wake.wait(0, SystemClock())
 
 
 async def test_deliveries_wished_for_much_later_are_not_walked_through_every_second(store):
