@@ -268,6 +268,17 @@ def test_retry_reopens_what_is_final(parts: Parts, final) -> None:
     assert [(a["n"], a["run"]) for a in attempts] == [(1, 1), (2, 2)]
 
 
+def test_what_is_reopened_at_a_paused_endpoint_is_told_as_held(parts: Parts) -> None:
+    """Nothing is sent there now, and the answer doesn't say so."""
+    endpoint = parts.endpoint()
+    parts.event()
+    one, seq, lane = only(parts)
+    parts.attempt(seq, lane, dead())
+    parts.call("POST", f"/api/v1/endpoints/{endpoint['id']}/pause")
+    assert parts.call("POST", f"{PATH}/{one}/retry") == (202, {"id": one, "status": "held"})
+    assert parts.call("GET", f"{PATH}/{one}")[1]["status"] == "held"
+
+
 def test_cancel_ends_what_is_owed(parts: Parts) -> None:
     """202, cancelled, and nothing more comes of a late report."""
     parts.endpoint()

@@ -101,6 +101,17 @@ def test_a_bad_callback_is_refused(cli, args, code, words) -> None:
     assert words in done.stderr
 
 
+def test_what_is_sent_again_to_a_paused_endpoint_is_said_to_be_held(cli, parts: Parts) -> None:
+    """Not that it is sent now, and where to read on."""
+    endpoint = parts.endpoint(name="crm")
+    parts.event("stt.done", id="e1")
+    (row,) = json.loads(cli("delivery", "list", "--json").stdout)["data"]
+    parts.attempt(*parse_delivery_id(row["id"])[1:], dead(), outcome="bad_status", status=500)
+    cli("endpoint", "pause", endpoint["id"])
+    told = cli("delivery", "retry", row["id"]).stdout
+    assert told == f"{row['id']} is owed again, and held: ringback why {row['id']}\n"
+
+
 def test_attempts_after_a_retry_by_hand_say_so(cli, parts: Parts) -> None:
     """The first schedule's are plain, the next one's say which run they are of."""
     parts.endpoint(name="crm")

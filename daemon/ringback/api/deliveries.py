@@ -42,12 +42,15 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def retry(request: web.Request) -> web.Response:
-    """202: due now. From a final state with a fresh schedule; one that waits for its next try keeps the one it has."""
+    """202: due now. From a final state with a fresh schedule; one that waits for its next try keeps the one it has.
+
+    One that was finished is ``held`` by it while its endpoint isn't active, and goes once that is.
+    """
     deps, row = await _asked(request)
     if not deps.dispatch.is_in_flight(row) and (refused := await _unsendable(deps, row)):
         return problem(*refused)
     waiting = row.state is DeliveryState.PENDING
-    return await _move(request, row, hastened() if waiting else reopened(deps.clock.now_ms()), "pending")
+    return await _move(request, row, hastened() if waiting else reopened(deps.clock.now_ms()))
 
 
 async def cancel(request: web.Request) -> web.Response:
@@ -55,7 +58,7 @@ async def cancel(request: web.Request) -> web.Response:
     _, row = await _asked(request)
     if row.state is not DeliveryState.PENDING:
         return problem("conflict", f"the delivery is {row.state.name.lower()} already")
-    return await _move(request, row, cancelled(), "cancelled")
+    return await _move(request, row, cancelled())
 
 
 async def _asked(request: web.Request) -> tuple[Deps, DeliveryRow]:
@@ -66,7 +69,7 @@ async def _asked(request: web.Request) -> tuple[Deps, DeliveryRow]:
     return deps, (await _find(deps, request))[0].row
 
 
-async def _move(request: web.Request, row: DeliveryRow, transition: Transition, status: str) -> web.Response:
+async def _move(request: web.Request, row: DeliveryRow, transition: Transition) -> web.Response:
     deps, event, lane = deps_of(request), row.event, row.lane
     if deps.dispatch.is_in_flight(row):
         return problem("conflict", "an attempt is in flight now; wait for its end")
@@ -80,6 +83,8 @@ async def _move(request: web.Request, row: DeliveryRow, transition: Transition, 
     if transition.to is not DeliveryState.PENDING:
         deps.metrics.ended(transition.to)
     delivery_log.by_hand(row, deps.endpoints.by_lane(lane), transition)
+    owed = transition.to is DeliveryState.PENDING
+    status = delivery_view.owed_status(deps, row) if owed else transition.to.name.lower()
     return answer({"id": request.match_info["id"], "status": status}, 202)
 
 

@@ -31,10 +31,14 @@ def status_of(deps: Deps, row: DeliveryRow) -> str:
     """The derived status."""
     if row.state is not DeliveryState.PENDING:
         return row.state.name.lower()
-    in_flight = deps.dispatch.is_in_flight(row)
+    return IN_FLIGHT if deps.dispatch.is_in_flight(row) else owed_status(deps, row)
+
+
+def owed_status(deps: Deps, row: DeliveryRow) -> str:
+    """The same of one that is owed, and not in flight."""
     if row.callback_origin is not None:
-        return IN_FLIGHT if in_flight else HELD if deps.callbacks.held else PENDING
-    return delivery_status(row.state, deps.endpoints.by_lane(row.lane), in_flight=in_flight)
+        return HELD if deps.callbacks.held else PENDING
+    return delivery_status(DeliveryState.PENDING, deps.endpoints.by_lane(row.lane), in_flight=False)
 
 
 async def look(deps: Deps, event: int, lane: int) -> tuple[DeliveryView, str] | None:

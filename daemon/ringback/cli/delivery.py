@@ -162,6 +162,8 @@ def _act(
     done = api(config_path, socket_path).post(f"{PATH}/{segment(delivery_id)}/{verb}")
     if as_json:
         print_json(done)
+    elif done["status"] == "held":
+        click.echo(f"{delivery_id} is owed again, and held: ringback why {delivery_id}")
     else:
         click.echo(f"{delivery_id} {words}")
 
