@@ -4,10 +4,12 @@ import asyncio
 import json
 import re
 import socket
+from collections.abc import Callable
 
 import pytest
 import structlog
 from tests.api.parts import Parts
+from tests.harness.waiting import wait_until
 
 from ringback.api.app import UNBUILT
 from ringback.store.errors import QueryTimeout, StoreError
@@ -155,8 +157,13 @@ def test_a_malformed_request_leaves_nothing_of_itself_in_the_log(
 CHUNKED = b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: "
 
 
-def broken_off(parts: Parts, head: bytes, begun: bytes) -> tuple[list[bytes], list[str]]:
-    """A head and a good chunk; when the daemon has them a broken one. The answers, and the names of the log's lines."""
+def broken_off(
+    parts: Parts, head: bytes, begun: bytes, read: Callable[[], object] = lambda: True
+) -> tuple[list[bytes], list[str]]:
+    """A head and a good chunk; when the daemon has the head, and ``read()`` the chunk, a broken one.
+
+    The answers, and the names of the log's lines.
+    """
     with structlog.testing.capture_logs() as told, socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(60)
         sock.connect(parts.control)
@@ -164,6 +171,7 @@ def broken_off(parts: Parts, head: bytes, begun: bytes) -> tuple[list[bytes], li
         sock.sendall(head + b"\r\nExpect: 100-continue\r\n\r\n")
         answer = sock.recv(65_536)
         sock.sendall(b"%x\r\n%b\r\n" % (len(begun), begun))
+        wait_until(read, 60, lambda: "the good chunk was not read")
         sock.sendall(b"private-words\r\n")
         while chunk := sock.recv(65_536):
             answer += chunk
@@ -186,9 +194,13 @@ def test_a_body_that_breaks_off_midway_is_answered_and_closed(parts: Parts, path
 
 
 def test_lines_before_a_broken_chunk_are_answered(parts: Parts) -> None:
-    """NDJSON that breaks off: what was a line stands, what was begun is no event, and the last answer says why."""
+    """NDJSON that breaks off: a line that was taken stands, what was begun is no event, the last answer says why."""
     begun = b'{"type":"a","data":{},"id":"whole"}\n{"type":"a","data":{},"id":"begun"}'
-    answers, told = broken_off(parts, b"POST /api/v1/events" + CHUNKED + b"application/x-ndjson", begun)
+
+    def taken() -> bool:
+        return parts.call("GET", "/api/v1/events/whole")[0] == 200
+
+    answers, told = broken_off(parts, b"POST /api/v1/events" + CHUNKED + b"application/x-ndjson", begun, taken)
     assert [word in answers[0] for word in (b'"id":"whole"', b'"code":"invalid_json"', b"chunks")] == [True] * 3
     assert len(answers) == 1
     assert "api.malformed" in told
