@@ -70,6 +70,21 @@ def test_a_hand_off_missed_during_a_refill_is_asked_for_again():
     assert lane.number in board.thirsty
 
 
+def test_what_a_lane_gives_back_during_a_refill_is_asked_for_again():
+    """A refill leaves out what the lane knew as it began; a failure then makes the lane give back some of it."""
+    board = Board(Limits())
+    lane = proved(board, 1, cap=1)
+    fill(board, lane, 20)
+    board.look_again(lane)
+    assert board.begin_refill(lane, 10) != (0, 0)
+    one = board.start(0.0)
+    board.ended(one, Signal.FAILURE, 0.0)
+    assert lane.waiting == WEAK_WINDOW
+    answer = [owed(1, event) for event in range(2, 21)]
+    board.end_refill(lane, answer, 10, more_fresh=False, next_timed_ms=None)
+    assert lane.overflowed, "the others wait in the table"
+
+
 def test_a_dropped_lane_still_frees_its_slot():
     """An endpoint deleted with a request out: the slot comes back when it ends."""
     board = Board(Limits())

@@ -106,6 +106,21 @@ def test_a_backlog_loses_one_try_by_one_command(daemon: Daemon, receiver: Receiv
     assert tried() == [(3, count)]
 
 
+def test_a_retry_comes_in_its_time_although_the_one_before_it_was_called_off(
+    daemon: Daemon, receiver: Receiver
+) -> None:
+    """Its lane was to be woken for the earlier one; nothing else happens there that could wake it for this one."""
+    daemon.start()
+    receiver.gate(503)
+    daemon.endpoint(receiver.url("/gate/a"), retry={"delays_s": [1.5] * 50, "jitter": 0})
+    for count, name in enumerate(("first", "second"), start=1):
+        daemon.emit(id=name)
+        daemon.wait_log("delivery.retrying", count)
+    receiver.gate(200)
+    daemon.api("POST", f"/api/v1/deliveries/{daemon.delivery_of('first')['id']}/cancel")
+    daemon.wait_status("second", "succeeded")
+
+
 def test_retry_after_is_waited_for(daemon: Daemon, receiver: Receiver) -> None:
     """A receiver that asks for a second gets it, although the policy would have come back at once."""
     daemon.start()

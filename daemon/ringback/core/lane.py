@@ -32,7 +32,7 @@ class Lane:
     ``known`` holds the events in the window, in flight or awaiting commit: a refill leaves them out.
     ``overflowed``: the table may hold fresh rows that are not here: no direct hand-off until a refill drained it.
     ``refilling``: while a refill is on its way, the events it must not bring: all that were known at any time since it
-    began, because it reads the table as it was then. ``missed``: a hand-off failed since it began.
+    began, because it reads the table as it was then. ``missed``: since it began a hand-off failed, or ids went back.
     ``next_timed_ms``: the earliest known due time of a row that is not here (wall clock), None if there is none.
     ``timed_left``: rows that are due already had to stay in the table; asked for when the timed queue is half empty.
     ``suspect``: silent for too long with a request out. ``heard_s``: when it last answered, or started from nothing.
@@ -125,7 +125,7 @@ class Lane:
         limit, given = self.window_items(), 0
         while len(self.fresh) > limit:
             self.known.discard(self.fresh.pop().event)
-            self.overflowed = True
+            self.overflowed = self.missed = True  # a refill under way was told to leave it out
             given += 1
         while len(self.timed) > limit:
             item = self.timed.pop()

@@ -84,6 +84,10 @@ class Refiller:
                 known = len(lane.known)
                 asks.append(Ask(lane.number, fresh + known if fresh else 0, timed + known if timed else 0))
                 lanes.append((lane, bool(fresh)))
+            elif not lane.timed_left:
+                # The timer that brought it here was another row's, that has been sent or called off since; or the clock
+                # was put back. Its own may have been left out for it.
+                self._arm(lane)
         if asks and not await self._read(asks, lanes, now_ms):
             return AGAIN_S
         if board.thirsty:
