@@ -138,7 +138,7 @@ async def test_busy_connections_are_not_limited(make_sender, server):
 
 async def test_idle_connections_are_closed_in_time(make_sender, server):
     """A connection idle for longer than the limit is closed by us, without another request."""
-    sender = await make_sender(idle_timeout_s=0.05)
+    sender = await make_sender(idle_timeout_s=1.0)
     await sender.send(request(server.url("ok")), PATIENCE_S)
     assert sender.idle_connections == 1
     await eventually(lambda: sender.idle_connections == 0 and sender.open_connections == 0)
