@@ -83,7 +83,8 @@ async def _lines(request: web.Request, max_line: int, clock: Clock) -> AsyncIter
 
     Everybody else has a turn after each ``LINES_A_TURN``, blank ones too.
     A line that is too long is one ``Invalid`` and its tail is never an event. A body that is too long ends with one,
-    and so does one whose chunks are broken: what was begun of a line there is never an event.
+    and so does one whose chunks are broken: what came together with the broken one may be unread, and what was begun of
+    a line there is never an event.
     """
     try:
         async for line in _whole_lines(request, max_line, clock):
