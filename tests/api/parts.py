@@ -31,7 +31,8 @@ from ringback.service.backlog import BacklogLook
 from ringback.service.bodies import Bodies
 from ringback.service.callbacks import Callbacks
 from ringback.service.doctor import Doctor, Ways
-from ringback.service.endpoints import EndpointDefaults, Endpoints
+from ringback.service.effective import EndpointDefaults
+from ringback.service.endpoints import Endpoints
 from ringback.service.flights import Flights as DispatchersFlights
 from ringback.service.flights import ReadsAs
 from ringback.service.intake import Intake

@@ -16,7 +16,8 @@ from ringback.core.schedule import Limits
 from ringback.service.attempt import Attempts
 from ringback.service.callbacks import Callbacks
 from ringback.service.dispatch import Dispatch
-from ringback.service.endpoints import EndpointDefaults, Endpoints
+from ringback.service.effective import EndpointDefaults
+from ringback.service.endpoints import Endpoints
 from ringback.service.intake import Intake
 from ringback.service.janitor import DAY_MS, Janitor, Keep
 from ringback.service.verify import Us, Verify

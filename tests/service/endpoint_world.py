@@ -8,8 +8,9 @@ import pytest
 
 from ringback.core.egress import parse_policy
 from ringback.kit.clock import SystemChance, SystemClock
+from ringback.service.effective import EndpointDefaults
 from ringback.service.endpoint_fields import Refusal
-from ringback.service.endpoints import Changed, EndpointDefaults, Endpoints
+from ringback.service.endpoints import Changed, Endpoints
 from ringback.store.database import open_state
 from ringback.store.endpoints import EndpointReads
 from ringback.store.reader import Reader

@@ -12,8 +12,9 @@ from tests.service.endpoint_world import URL, World, open_world
 from ringback.core.egress import parse_policy
 from ringback.core.model import EndpointStatus, RateLimit, RetryPolicy
 from ringback.kit.clock import SystemChance, SystemClock
+from ringback.service.effective import EndpointDefaults
 from ringback.service.endpoint_fields import Refusal
-from ringback.service.endpoints import Changed, EndpointDefaults, Endpoints
+from ringback.service.endpoints import Changed, Endpoints
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from ringback.core.egress import parse_policy
 from ringback.core.model import Callback, Endpoint
 from ringback.service.bodies import Bodies
 from ringback.service.callbacks import Callbacks
+from ringback.service.effective import EndpointDefaults
 from ringback.service.endpoint_fields import Refusal
-from ringback.service.endpoints import EndpointDefaults, Endpoints
+from ringback.service.endpoints import Endpoints
 from ringback.service.erasure import AGAIN_S, STEP_EVENTS, Erasure
 from ringback.service.tokens import Tokens
 from ringback.store.callbacks import CallbackLane

@@ -7,7 +7,7 @@ from tests.store.kit import NOW_MS, accept, check_invariants, opened
 from ringback.core.model import Endpoint, RetryPolicy
 from ringback.core.schedule import Board, Limits
 from ringback.kit.clock import SystemClock
-from ringback.service.endpoints import Effective
+from ringback.service.effective import Effective
 from ringback.service.janitor import CANCEL_ROWS, DAY_MS, STEP_ROWS, Janitor, Keep
 
 

@@ -7,7 +7,7 @@ from ringback.core.model import Phase
 from ringback.core.schedule import Board, Limits
 from ringback.kit.clock import SystemClock
 from ringback.kit.wake import WakeUp
-from ringback.service.refill import Refiller
+from ringback.service.refill import LANES_A_READ, Refiller
 from ringback.store.queue import Refill
 
 FAR_MS = 86_400_000
@@ -82,3 +82,18 @@ async def test_what_was_due_already_comes_in_its_time_after_the_clock_was_put_ba
     assert lane.number in board.thirsty
     left_ms = 5000 + LANE_WINDOW
     assert await refiller.turn(3000) == (left_ms - 3000) / 1000, "a timer is set for the first that was left"
+
+
+async def test_lanes_are_refilled_in_the_order_they_ran_low():
+    """With more of them than one read takes, those that run low again at once come behind those that wait."""
+    board = Board(Limits())
+    lanes = [board.lane(number, "t", 8) for number in range(2 * LANES_A_READ + 1)]
+    table = Table()
+    refiller = Refiller(board, table, SystemClock(), WakeUp(), lambda _: None)
+    for lane in lanes:
+        board.look_again(lane)
+    for _ in range(3):
+        await refiller.turn(0)
+        for number in table.asked[-1]:
+            board.look_again(lanes[number])
+    assert [number for asked in table.asked for number in asked][: len(lanes)] == list(range(len(lanes)))

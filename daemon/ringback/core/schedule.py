@@ -22,7 +22,7 @@ slots until their deadline, once; from then on they count as failing.
 Must not know: what time it is (monotonic seconds are handed in), SQL, HTTP, what a body holds.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 
 import msgspec
 
@@ -68,8 +68,8 @@ class Board:
         self.uncommitted = 0
         #: nothing starts before this (monotonic seconds): this process lacks what a request needs
         self.rest_until_s = 0.0
-        #: lanes that may want a refill; the dispatcher empties it
-        self.thirsty: dict[int, Lane] = {}
+        #: lanes that may want a refill, who waits longest first; the dispatcher empties it
+        self.thirsty: OrderedDict[int, Lane] = OrderedDict()
         self._turns = Turns()
         self._active_tenants = 0
         self._slots = [0] * len(Rank)

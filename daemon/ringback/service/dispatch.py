@@ -8,8 +8,8 @@ Must not know: SQL, HTTP, how turns are decided.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any, Protocol
 
 from ringback.core.lane import Lane
 from ringback.core.lifecycle import expired
@@ -23,10 +23,10 @@ from ringback.service import delivery_log
 from ringback.service.attempt import Attempts, Ended, corrupt, without_details
 from ringback.service.bodies import Bodies, Body, LoadsEvents, missing
 from ringback.service.callbacks import Callbacks
-from ringback.service.endpoints import Effective
 from ringback.service.flights import Flights, ReadsAs
 from ringback.service.health import Health
 from ringback.service.metrics import Metrics
+from ringback.service.receivers import KnowsEndpoints, Receivers
 from ringback.service.refill import Refiller, RefillsLanes
 from ringback.service.shortage import Shortage
 from ringback.store.errors import QueryTimeout
@@ -36,26 +36,18 @@ from ringback.store.writer import Writer
 
 #: Attempts started in one turn before the rest of the loop gets its chance.
 STARTS_A_TURN = 256
-#: Seconds between looks for callback lanes that were drained by something else than an attempt.
-SWEEP_EVERY_S = 30.0
+#: Seconds that a stop leaves to what goes on beside the attempts, once these are over.
+HELPERS_GRACE_S = 1.0
 
 _Load = asyncio.Future[dict[int, Body]]
 _log = get_logger()
 
 
-class KnowsEndpoints(Protocol):
-    """The endpoints as they are now."""
+class StopsEndpoints(KnowsEndpoints, Protocol):
+    """The endpoints, as they are now and as a verdict changes them."""
 
-    def by_lane(self, lane: int) -> Endpoint | None:
-        """The endpoint of that lane; None once it is deleted."""
-        ...
-
-    def effective(self, endpoint: Endpoint) -> Effective:
-        """Its cap, deadline and retry policy, defaults filled in."""
-        ...
-
-    async def disable(self, lane: int, reason: str) -> object:
-        """Stop delivering to it, by policy."""
+    async def disable(self, lane: int, reason: str, url: str) -> object:
+        """Stop delivering to it, by policy, unless it has left this url."""
         ...
 
 
@@ -74,7 +66,7 @@ class Dispatch:
         self,
         *,
         limits: Limits,
-        endpoints: KnowsEndpoints,
+        endpoints: StopsEndpoints,
         callbacks: Callbacks,
         reads: QueueReads,
         writer: Writer,
@@ -88,8 +80,6 @@ class Dispatch:
         self.board = Board(limits)
         self.refiller = Refiller(self.board, reads, clock, self.wake, self._read_ahead)
         self._endpoints = endpoints
-        self._callbacks = callbacks
-        self._sweep_at_s = 0.0
         self._reads = reads
         self._writer = writer
         self._attempts = attempts
@@ -102,6 +92,7 @@ class Dispatch:
         self._flights = Flights()
         self._helpers: set[asyncio.Task[object]] = set()
         self._health = Health(writer, clock)
+        self._receivers = Receivers(self.board, endpoints, callbacks, self._health)
         self._bug: BaseException | None = None
         self._stopping = False
 
@@ -111,7 +102,7 @@ class Dispatch:
         """Find every lane that owes something. ``health``: lanes once heard from, and whether they were failing."""
         self._health.recover(health)
         for head in await self._reads.heads():
-            lane = self._lane_of(head.lane)
+            lane = self._receivers.lane_of(head.lane)
             if lane is not None:
                 self.board.look_again(lane)
         self._nudge()
@@ -122,14 +113,14 @@ class Dispatch:
         due_at_ms = event.deliver_after_ms
         if due_at_ms is not None and due_at_ms > accepted_at_ms:
             for number in lanes:
-                lane = self._lane_of(number)
+                lane = self._receivers.lane_of(number)
                 if lane is not None:
                     self.refiller.note_due(lane, due_at_ms)
             return
         takers = 0
         phase = Phase.FRESH if due_at_ms is None else Phase.TIMED
         for number in lanes:
-            lane = self._lane_of(number)
+            lane = self._receivers.lane_of(number)
             if lane is not None:
                 item = Owed(number, seq, phase, due_at_ms or 0, 0, size, event.expires_at_ms)
                 takers += self.board.hand_off(lane, item)
@@ -139,13 +130,13 @@ class Dispatch:
 
     def changed(self, number: int) -> None:
         """An endpoint was made, changed, paused, resumed or deleted; or callbacks are held, or let go."""
-        endpoint = self._receiver(number)
+        endpoint = self._receivers.of(number)
         lane = self.board.lanes.get(number)
         if endpoint is None:
             if lane is not None:
                 self.board.drop(lane)
             return
-        lane = self._lane(endpoint)
+        lane = self._receivers.lane(endpoint)
         active = endpoint.status is EndpointStatus.ACTIVE  # only an active endpoint gets anything
         if endpoint.status is EndpointStatus.PENDING:
             lane.window = Window()  # what is known of its health was said of another url or secret
@@ -159,20 +150,20 @@ class Dispatch:
 
     def kick(self, number: int) -> None:
         """Rows appeared in the table that nobody handed off (a retry by hand)."""
-        lane = self._lane_of(number)
+        lane = self._receivers.lane_of(number)
         if lane is not None:
             self.board.look_again(lane)
             self._nudge()
 
     def withhold(self, event: int, number: int) -> None:
         """Start no attempt of this delivery, which is not in flight, until ``give_back``: its row will change now."""
-        lane = self._lane_of(number)
+        lane = self._receivers.lane_of(number)
         if lane is not None:
             self.board.withhold(lane, event)
 
     def give_back(self, event: int, number: int) -> None:
         """The row of a withheld delivery has changed, or stays as it was: the table says what is owed."""
-        lane = self._lane_of(number)
+        lane = self._receivers.lane_of(number)
         if lane is not None and (event, number) not in self._flights:  # else its attempt's end gives it back
             self.board.give_back(lane, event)
             self._nudge()
@@ -180,10 +171,7 @@ class Dispatch:
     def limit(self, limits: Limits) -> None:
         """Start by these limits from here on; what is in flight beyond them ends by itself."""
         self.board.limits = limits
-        for number in self._callbacks.lanes:
-            endpoint = self._callbacks.stand_in(number)
-            if endpoint is not None and number in self.board.lanes:
-                self._lane(endpoint)
+        self._receivers.defaults_changed()
         self._nudge()
 
     # -- what others ask ---------------------------------------------------------------------------------------------
@@ -211,10 +199,7 @@ class Dispatch:
             return None
         starts: list[tuple[Started, Body | None]] = []
         now_s = self._clock.monotonic()
-        if now_s >= self._sweep_at_s:
-            self._sweep_at_s = now_s + SWEEP_EVERY_S
-            for number in list(self._callbacks.lanes):
-                self._retire(number)
+        self._receivers.sweep(now_s)
         while len(starts) < STARTS_A_TURN and (started := self.board.start(now_s)) is not None:
             starts.append((started, self.bodies.take(started.item.event)))
         missing = [started.item.event for started, body in starts if body is None]
@@ -230,16 +215,24 @@ class Dispatch:
     async def stop(self, grace_s: float) -> int:
         """Start nothing more, let what is in flight end for ``grace_s`` seconds, cut off the rest; returns how many."""
         self._stopping = True
-        if self._tasks and grace_s > 0:
-            timer = asyncio.ensure_future(self._clock.sleep(grace_s))
-            drained = asyncio.ensure_future(asyncio.wait(list(self._tasks.values())))
-            await asyncio.wait((timer, drained), return_when=asyncio.FIRST_COMPLETED)
-            for waiter in (timer, drained):
-                waiter.cancel()
+        await self._let_end(self._tasks.values(), grace_s)
         for task in (cut_off := list(self._tasks.values())):
             task.cancel()
-        await asyncio.gather(*cut_off, *self._helpers, return_exceptions=True)
+        await asyncio.gather(*cut_off, return_exceptions=True)
+        # What an attempt led to may wait for room on a full disk. It goes on until the writer ends, without us.
+        await self._let_end(self._helpers, HELPERS_GRACE_S)
+        for helper in (left := list(self._helpers)):
+            helper.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
         return len(cut_off)
+
+    async def _let_end(self, tasks: "Collection[asyncio.Task[Any]]", most_s: float) -> None:
+        if tasks and most_s > 0:
+            timer = asyncio.ensure_future(self._clock.sleep(most_s))
+            ended = asyncio.ensure_future(asyncio.wait(list(tasks)))
+            await asyncio.wait((timer, ended), return_when=asyncio.FIRST_COMPLETED)
+            for waiter in (timer, ended):
+                waiter.cancel()
 
     # -- one delivery ------------------------------------------------------------------------------------------------
 
@@ -257,11 +250,11 @@ class Dispatch:
 
     async def _attempt(self, started: Started, body: Body | None, load: _Load | None) -> None:
         item = started.item
-        endpoint = self._receiver(item.lane, body)
+        endpoint = self._receivers.of(item.lane, body.event if body else None)
         ended: Ended | None = None
         if body is None and load is not None:
             body = await self._loaded(item, load)
-            endpoint = self._receiver(item.lane, body)
+            endpoint = self._receivers.of(item.lane, body.event if body else None)
         if endpoint is not None and endpoint.status is not EndpointStatus.ACTIVE:
             endpoint = None  # it changed since its turn was given; nothing unproved or paused gets anything
         if body is not None and endpoint is not None:
@@ -285,7 +278,7 @@ class Dispatch:
         now = self._endpoints.by_lane(lane.number)
         if now is not None and now.url == endpoint.url:
             self.board.close(lane)
-            self._help(self._endpoints.disable(lane.number, reason))
+            self._help(self._endpoints.disable(lane.number, reason, endpoint.url))
 
     async def _loaded(self, item: Owed, load: _Load) -> Body | None:
         """The event from the table; None if it couldn't be read now: the delivery stays owed and comes again."""
@@ -339,7 +332,7 @@ class Dispatch:
             if endpoint.id:
                 self._note(item.lane, ended)
             delivery_log.ended(item, body, endpoint, ended, applied=result is True)
-            self._retire(item.lane)
+            self._receivers.retire(item.lane)
 
         self._writer.submit(op, recorded)
 
@@ -353,36 +346,6 @@ class Dispatch:
             self.wake.wake()
 
     # -- inside ------------------------------------------------------------------------------------------------------
-
-    def _lane_of(self, number: int) -> Lane | None:
-        lane = self.board.lanes.get(number)
-        if lane is not None:
-            return lane
-        endpoint = self._receiver(number)
-        return None if endpoint is None else self._lane(endpoint)
-
-    def _receiver(self, number: int, body: Body | None = None) -> Endpoint | None:
-        """Who stands behind a lane: an endpoint, or the receiver of this event's callback."""
-        return self._endpoints.by_lane(number) or self._callbacks.stand_in(number, body.event if body else None)
-
-    def _retire(self, number: int) -> None:
-        """Forget a callback's lane that is drained; an endpoint's stays."""
-        if number in self._callbacks.lanes:
-            lane = self.board.lanes.get(number)
-            if lane is None or lane.drained:
-                self._callbacks.release(number)
-                if lane is not None:
-                    self.board.drop(lane)
-
-    def _lane(self, endpoint: Endpoint) -> Lane:
-        made = endpoint.lane not in self.board.lanes
-        effective = self._endpoints.effective(endpoint)
-        lane = self.board.lane(endpoint.lane, endpoint.tenant, effective.concurrency, effective.rates)
-        if made:
-            lane.window = self._health.window(endpoint.lane) or lane.window
-            if endpoint.status is not EndpointStatus.ACTIVE:
-                self.board.close(lane)
-        return lane
 
     def _help(self, work: Awaitable[object]) -> None:
         """Run something beside the attempts; a bug in it ends the loop like one of theirs."""

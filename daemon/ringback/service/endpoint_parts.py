@@ -11,13 +11,6 @@ from ringback.core.model import Endpoint, RateLimit
 from ringback.service.endpoint_fields import EndpointFields, Judged, Problem, Refusal, refusal
 
 
-def rates_of(endpoint: Endpoint) -> tuple[RateLimit, ...]:
-    """Its own limit, and what the receiver allowed; both hold."""
-    own = () if endpoint.rate_limit is None else (endpoint.rate_limit,)
-    per_min = endpoint.proof.per_min if endpoint.proof is not None else None
-    return own if per_min is None else (*own, RateLimit(per_min, 60.0))
-
-
 def voids(old: Endpoint, new: Endpoint) -> bool:
     """Whether what was proved is no longer what would be asked."""
     keyed = handshake_kinds.signs(new.handshake)

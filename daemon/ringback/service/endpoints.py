@@ -13,15 +13,15 @@ from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
-from ringback import dialects
 from ringback.core import egress, endpoint_state
 from ringback.core.endpoint_state import EndpointEvent
-from ringback.core.model import DEFAULT_TENANT, Endpoint, RateLimit, RetryPolicy, Secret
+from ringback.core.model import DEFAULT_TENANT, Endpoint, Secret
 from ringback.core.names import Names
 from ringback.dialects import Dialect
 from ringback.kit.clock import Chance, Clock
 from ringback.kit.log import get_logger
 from ringback.kit.redact import redact_url
+from ringback.service.effective import Effective, EndpointDefaults, effective
 from ringback.service.endpoint_fields import (
     Judged,
     Problem,
@@ -30,7 +30,7 @@ from ringback.service.endpoint_fields import (
     read_patch,
     refusal,
 )
-from ringback.service.endpoint_parts import members_of, rates_of, sent_of, unaskable, voids
+from ringback.service.endpoint_parts import members_of, sent_of, unaskable, voids
 from ringback.service.endpoint_snapshot import Snapshot
 from ringback.service.log_keys import named
 from ringback.store import endpoints as table
@@ -39,8 +39,6 @@ from ringback.store.writer import Writer
 #: Also the most deliveries one event can make.
 MAX_ENDPOINTS_PER_TENANT = 10_000
 RESOLVE_TIMEOUT_S = 2.0
-#: What dialects have that set no time of their own; then the settings' counts.
-GENERIC_TIMEOUT_S = 30.0
 
 #: Why an endpoint that no file names any more is disabled.
 UNDECLARED = endpoint_state.UNDECLARED
@@ -52,29 +50,12 @@ P = ParamSpec("P")
 _log = get_logger()
 
 
-class Effective(msgspec.Struct, frozen=True):
-    """What counts for an endpoint, defaults filled in."""
-
-    concurrency: int
-    timeout_s: float
-    retry: RetryPolicy
-    rates: tuple[RateLimit, ...] = ()
-
-
 class Changed(msgspec.Struct, frozen=True):
     """A verb that was done. ``new_secret``: the secret was made or set just now and may be shown in full this once."""
 
     endpoint: Endpoint
     warnings: tuple[str, ...] = ()
     new_secret: bool = False
-
-
-class EndpointDefaults(msgspec.Struct, frozen=True):
-    """The part of the settings that endpoints need."""
-
-    dialect: str = "standard"
-    concurrency: int = 8
-    timeout_s: float = 30.0
 
 
 class Endpoints(Snapshot):
@@ -111,15 +92,7 @@ class Endpoints(Snapshot):
 
     def effective(self, endpoint: Endpoint) -> Effective:
         """What counts for it: its own, else the settings', else its dialect's."""
-        dialect = dialects.get(endpoint.dialect)
-        own_time = dialect is not None and dialect.default_timeout_s != GENERIC_TIMEOUT_S
-        timeout_s = dialect.default_timeout_s if dialect is not None and own_time else self._defaults.timeout_s
-        return Effective(
-            concurrency=endpoint.concurrency or self._defaults.concurrency,
-            timeout_s=endpoint.timeout_s or timeout_s,
-            retry=endpoint.retry or (dialect.default_retry if dialect is not None else RetryPolicy()),
-            rates=rates_of(endpoint),
-        )
+        return effective(endpoint, self._defaults)
 
     # ---- the verbs
 
@@ -170,12 +143,15 @@ class Endpoints(Snapshot):
         """Go back to the status before a pause, or leave ``disabled``."""
         return await self._in_turn(self._move, endpoint_id, EndpointEvent.RESUME, None)
 
-    async def disable(self, lane: int, reason: str) -> Changed | Refusal:
-        """Stop by policy; ``reason`` is shown as ``status_reason``. What is owed is held."""
+    async def disable(self, lane: int, reason: str, url: str | None = None) -> Changed | Refusal:
+        """Stop by policy; ``reason`` is shown as ``status_reason``. What is owed is held.
+
+        ``url``: what answered so. One that has another by then is left as it is, for that one has answered nothing.
+        """
         endpoint = self._by_lane.get(lane)
         if endpoint is None:
             return Refusal("not_found", f"there is no endpoint on lane {lane}")
-        return await self._in_turn(self._move, endpoint.id, EndpointEvent.DISABLE, reason)
+        return await self._in_turn(self._move, endpoint.id, EndpointEvent.DISABLE, reason, url)
 
     async def undeclare(self, endpoint_id: str) -> Changed | Refusal:
         """No file names it any more: disabled, what it is owed is held, and the API may change it again."""
@@ -316,10 +292,14 @@ class Endpoints(Snapshot):
             self._tell(endpoint.lane)
         return done
 
-    async def _move(self, endpoint_id: str, event: EndpointEvent, reason: str | None) -> Changed | Refusal:
+    async def _move(
+        self, endpoint_id: str, event: EndpointEvent, reason: str | None, url: str | None = None
+    ) -> Changed | Refusal:
         old = self.get(endpoint_id)
         if old is None:
             return _not_found(endpoint_id)
+        if url not in (None, old.url):
+            return Changed(old)
         new = endpoint_state.apply(old, event, now_ms=self._clock.now_ms(), reason=reason)
         if isinstance(new, endpoint_state.Refused):
             return Refusal(new.code, new.message)

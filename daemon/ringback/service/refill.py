@@ -78,7 +78,7 @@ class Refiller:
         asks: list[Ask] = []
         lanes: list[tuple[Lane, bool]] = []
         while board.thirsty and len(asks) < LANES_A_READ:
-            _, lane = board.thirsty.popitem()
+            _, lane = board.thirsty.popitem(last=False)
             fresh, timed = board.begin_refill(lane, now_ms)
             if fresh or timed:
                 known = len(lane.known)

@@ -8,7 +8,7 @@ from ringback.core.proxy import parse_proxy
 from ringback.core.schedule import Limits
 from ringback.service.callbacks import CallbackRules, Rules
 from ringback.service.doctor import Ways
-from ringback.service.endpoints import EndpointDefaults
+from ringback.service.effective import EndpointDefaults
 from ringback.service.janitor import DAY_MS, Keep
 from ringback.service.reload import policy_of
 
