@@ -16,7 +16,8 @@ from ringback.api.access import Rule
 from ringback.api.problems import PROBLEM_TYPE, answer
 from ringback.api.reading import Parse, query, schema_of
 from ringback.api.route import Route
-from ringback.api.schemas import kind, schemas
+from ringback.api.schema_kinds import kind
+from ringback.api.schemas import schemas
 from ringback.api.submit import NDJSON
 
 JSON = "application/json"

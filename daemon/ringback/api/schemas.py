@@ -1,14 +1,13 @@
 """What bodies and answers look like, as JSON Schema, by name.
 
 Role: the components of the API's own description. What callers send comes from the models that judge it; what they get
-is written down here in a short hand, and a test holds real answers to it.
-Rules: a kind is a word (``text``, ``time``, ``int``, ``number``, ``bool``, ``any``, another schema's name), with ``?``
-if it may be null, ``[…]`` for a list of it, ``{…}`` for an object of them by name.
+is written down here in short hand (``schema_kinds``), and a test holds real answers to it.
 Must not know: routes, how anything is answered.
 """
 
 from typing import Any
 
+from ringback.api.schema_kinds import Schema, choices, kind, object_of, optional, page_of
 from ringback.core.callbacks import METHODS
 from ringback.core.events import MAX_TENANT_CHARS, MAX_TYPE_CHARS
 from ringback.core.model import EndpointStatus
@@ -16,50 +15,6 @@ from ringback.service.endpoint_fields import EndpointFields
 from ringback.service.maintenance import MAX_DAYS
 from ringback.service.rotation import MAX_GRACE_S
 from ringback.service.views import STATUSES
-
-Schema = dict[str, Any]
-
-_REF = "#/components/schemas/"
-_WORDS: dict[str, Schema] = {
-    "text": {"type": "string"},
-    "time": {"type": "string", "format": "date-time"},
-    "int": {"type": "integer"},
-    "number": {"type": "number"},
-    "bool": {"type": "boolean"},
-    "any": {},
-}
-
-
-def kind(text: str) -> Schema:
-    """The schema of a kind in short hand."""
-    if text.endswith("?"):
-        return {"anyOf": [kind(text[:-1]), {"type": "null"}]}
-    if text.startswith("["):
-        return {"type": "array", "items": kind(text[1:-1])}
-    if text.startswith("{"):
-        return {"type": "object", "additionalProperties": kind(text[1:-1])}
-    return _WORDS.get(text) or ({} if text == "any" else {"$ref": _REF + text})
-
-
-def _object(description: str, /, **members: str) -> Schema:
-    """An object that always has these members."""
-    properties = {name: kind(text) for name, text in members.items()}
-    return {"type": "object", "description": description, "properties": properties, "required": list(members)}
-
-
-def _page(of: str) -> Schema:
-    return _object(
-        "One page, newest first; the cursor of the next, null at the end", data=f"[{of}]", next_cursor="text?"
-    )
-
-
-def _optional(schema: Schema, *names: str) -> Schema:
-    """The same with members that may be missing."""
-    return {**schema, "required": [name for name in schema["required"] if name not in names]}
-
-
-def _choices(description: str, *values: str) -> Schema:
-    return {"type": "string", "description": description, "enum": list(values)}
 
 
 def _fields() -> Schema:
@@ -111,27 +66,27 @@ def _asked() -> Schema:
     }
 
 
-_TENANT = _object(
+_TENANT = object_of(
     "What there is of a tenant; owed: deliveries; left: events that an erasure has yet to look at",
     tenant="text", endpoints="int", tokens="int", events="int", owed="int", erasing="bool", left="int",
 )  # fmt: skip
-_STATUS = _object(
+_STATUS = object_of(
     "The daemon at a glance; failing: active endpoints whose latest attempts failed",
     state="text", version="text", started_at="time", restored_at="time?", encryption="{any}", endpoints="{int}",
     failing="int", in_flight="int", queue="Queue", writing="{int}", disk="{any}",
 )  # fmt: skip
-_LANE = _object(
+_LANE = object_of(
     "How one lane stands; null where its endpoint is gone",
     endpoint_id="text?", name="text?", tenant="text?", status="text?", in_flight="int", window="int",
     concurrency="int", waiting="int", failures="int", failing="bool", rate_wait_s="number", next_due_at="time?",
 )  # fmt: skip
-_HASTENED = _object(
+_HASTENED = object_of(
     "Retries that are due now; the cursor goes on behind what was looked at, null at the end",
     id="text", deliveries="int", more="bool", next_cursor="text?",
 )  # fmt: skip
 #: One of three kinds; each has the members that tell of it.
-_WHY = _optional(
-    _object(
+_WHY = optional(
+    object_of(
         "What happened, in plain words, and what it waits for; kind is event, delivery or endpoint",
         kind="text", id="text", summary="text", timeline="[any]", waits_for="[text]", next="any", status="text",
         tenant="text", name="text?", type="text", event_id="text", endpoint_id="text?", expires_at="time?",
@@ -152,18 +107,20 @@ def _of_endpoints() -> dict[str, Schema]:
         **_parts_of_fields(),
         "EndpointFields": _fields(),
         "Endpoint": _endpoint(),
-        "EndpointPage": _page("Endpoint"),
-        "EndpointStatus": _choices("Where an endpoint stands", *EndpointStatus),
-        "Effective": _object("What counts, defaults filled in", concurrency="int", timeout_s="number", retry="{any}"),
-        "Proof": _object(
+        "EndpointPage": page_of("Endpoint"),
+        "EndpointStatus": choices("Where an endpoint stands", *EndpointStatus),
+        "Effective": object_of("What counts, defaults filled in", concurrency="int", timeout_s="number", retry="{any}"),
+        "Proof": object_of(
             "What the latest handshake left",
             proved_at="time?",
             renew_at="time?",
             consent_until="time?",
             allowed_per_min="int?",
         ),
-        "Challenge": _object("A handshake under way", tries="int", failure="text?", asked_at="time?", next_at="time?"),
-        "PreviousSecret": _object("It still signs, beside the newest", secret="text", expires_at="time?"),  # noqa: S106 - a kind, not a secret
+        "Challenge": object_of(
+            "A handshake under way", tries="int", failure="text?", asked_at="time?", next_at="time?"
+        ),
+        "PreviousSecret": object_of("It still signs, beside the newest", secret="text", expires_at="time?"),  # noqa: S106 - a kind, not a secret
         "RotateFields": {
             "type": "object",
             "properties": {
@@ -181,21 +138,21 @@ def _of_events() -> dict[str, Schema]:
     callback = {"url": "text", "dialect": "text", "method": "text?", "secret": "text?", "extra": "{any}"}
     return {
         "Event": _event(),
-        "Accepted": _optional(
-            _object("It is on disk", ok="bool", id="text", deliveries="int", duplicate="bool"), "duplicate"
+        "Accepted": optional(
+            object_of("It is on disk", ok="bool", id="text", deliveries="int", duplicate="bool"), "duplicate"
         ),
-        "EventRow": _object("An event without its data", **event),
-        "EventPage": _page("EventRow"),
-        "EventShown": _object(
+        "EventRow": object_of("An event without its data", **event),
+        "EventPage": page_of("EventRow"),
+        "EventShown": object_of(
             "An event", **event, corrupt="bool", callback="Callback?", data="any", deliveries="{int}"
         ),
-        "Callback": _object("Where one delivery goes besides", **callback),
-        "Source": _object("Who handed it in", via="text", uid="int?", gid="int?", pid="int?"),
+        "Callback": object_of("Where one delivery goes besides", **callback),
+        "Source": object_of("Who handed it in", via="text", uid="int?", gid="int?", pid="int?"),
     }
 
 
 def _of_deliveries() -> dict[str, Schema]:
-    delivery = _object(
+    delivery = object_of(
         "One event's way to one endpoint",
         id="text",
         event_id="text",
@@ -218,11 +175,11 @@ def _of_deliveries() -> dict[str, Schema]:
     whole = {**delivery, "properties": delivery["properties"] | more}
     return {
         "Delivery": delivery,
-        "DeliveryPage": _page("Delivery"),
+        "DeliveryPage": page_of("Delivery"),
         "DeliveryShown": {**whole, "required": [*delivery["required"], *more]},
-        "CallbackShown": _object("Where it goes, without the query", url="text", dialect="text", method="text?"),
-        "DeliveryStatus": _choices("Where a delivery stands", *STATUSES),
-        "Attempt": _object(
+        "CallbackShown": object_of("Where it goes, without the query", url="text", dialect="text", method="text?"),
+        "DeliveryStatus": choices("Where a delivery stands", *STATUSES),
+        "Attempt": object_of(
             "One request",
             n="int",
             run="int",
@@ -233,20 +190,20 @@ def _of_deliveries() -> dict[str, Schema]:
             request="AttemptRequest?",
             response="AttemptResponse?",
         ),
-        "AttemptRequest": _object(
+        "AttemptRequest": object_of(
             "Rebuilt, its secrets masked", method="text", url="text", headers="{text}", body="text", rebuilt="bool"
         ),
-        "AttemptResponse": _object("", status="int", headers="{text}", body="text", truncated="bool"),
+        "AttemptResponse": object_of("", status="int", headers="{text}", body="text", truncated="bool"),
     }
 
 
 def _of_statistics() -> dict[str, Schema]:
     counts = {"attempts": "int", "delivered": "int", "failed": "int", "dead": "int"}
     return {
-        "Hour": _object("An hour's attempts", hour="time", **counts),
-        "Percentiles": _object("Milliseconds, at most an eighth too long", p50="int?", p99="int?"),
-        "Queue": _object("What is owed now, counted to a cap", owed="int", capped="bool", oldest_accepted_at="time?"),
-        "Stats": _object(
+        "Hour": object_of("An hour's attempts", hour="time", **counts),
+        "Percentiles": object_of("Milliseconds, at most an eighth too long", p50="int?", p99="int?"),
+        "Queue": object_of("What is owed now, counted to a cap", owed="int", capped="bool", oldest_accepted_at="time?"),
+        "Stats": object_of(
             "An endpoint's last hours, and how it stands now",
             endpoint_id="text",
             status="EndpointStatus",
@@ -269,7 +226,7 @@ def _of_statistics() -> dict[str, Schema]:
 def _of_the_database() -> dict[str, Schema]:
     days = {"type": "integer", "minimum": 0, "maximum": MAX_DAYS}
     return {
-        "DbChecked": _object(
+        "DbChecked": object_of(
             "What a check found; bytes, and the marker's word",
             ok="bool",
             problems="[text]",
@@ -286,8 +243,8 @@ def _of_the_database() -> dict[str, Schema]:
             "properties": {"events_days": days, "attempts_days": days},
             "additionalProperties": False,
         },
-        "DbPruned": _object("What went", events="int", attempts="int", more="bool"),
-        "DbRestored": _object(
+        "DbPruned": object_of("What went", events="int", attempts="int", more="bool"),
+        "DbRestored": object_of(
             "What is held since a restore; null: nothing is",
             restored_at="time?",
             taken_at="time?",
@@ -295,8 +252,8 @@ def _of_the_database() -> dict[str, Schema]:
             owed="int",
             owed_to="[OwedTo]",
         ),
-        "OwedTo": _object("Without an id: callbacks", endpoint_id="text?", tenant="text?", name="text?", owed="int"),
-        "DbResumed": _object("Endpoints that get what they are owed", resumed="int"),
+        "OwedTo": object_of("Without an id: callbacks", endpoint_id="text?", tenant="text?", name="text?", owed="int"),
+        "DbResumed": object_of("Endpoints that get what they are owed", resumed="int"),
     }
 
 
@@ -309,7 +266,7 @@ def _of_the_rest() -> dict[str, Schema]:
             "properties": {"url": kind("text?"), "endpoint": kind("text?"), "send": kind("bool")},
             "additionalProperties": False,
         },
-        "Diagnosis": _object(
+        "Diagnosis": object_of(
             "The steps of the way; ok: none is a problem",
             url="text",
             endpoint_id="text?",
@@ -317,29 +274,29 @@ def _of_the_rest() -> dict[str, Schema]:
             ok="bool",
             steps="[DoctorStep]",
         ),
-        "DoctorStep": _object(
+        "DoctorStep": object_of(
             "What was found; level is ok, warning or problem", step="text", level="text", text="text", do="text?"
         ),
-        "Lanes": _object("The busiest lanes", data="[LaneNow]", attempts="{int}", events_accepted="int"),
+        "Lanes": object_of("The busiest lanes", data="[LaneNow]", attempts="{int}", events_accepted="int"),
         "LaneNow": _LANE,
-        "Erased": _object("A tombstone is left of an event", id="text", tenant="text", erased_at="time"),
-        "Erasing": _object("What goes, from now on", tenant="text", events="int", endpoints="int", erasing="bool"),
+        "Erased": object_of("A tombstone is left of an event", id="text", tenant="text", erased_at="time"),
+        "Erasing": object_of("What goes, from now on", tenant="text", events="int", endpoints="int", erasing="bool"),
         "Tenant": _TENANT,
-        "Moved": _object("A delivery that was moved", id="text", status="text"),
+        "Moved": object_of("A delivery that was moved", id="text", status="text"),
         "Hastened": _HASTENED,
-        "Probed": _object("A test event is owed", id="text", delivery_id="text", event_id="text", endpoint_id="text"),
-        "Consent": _object("The receiver has consented", status="text"),
+        "Probed": object_of("A test event is owed", id="text", delivery_id="text", event_id="text", endpoint_id="text"),
+        "Consent": object_of("The receiver has consented", status="text"),
         "TokenFields": {
             "type": "object",
             "properties": {"tenant": kind("text?")},
             "additionalProperties": False,
         },
-        "Token": _object("A token; tenant null: the operator's", id="text", tenant="text?", created_at="time"),
-        "TokenMade": _object("", id="text", tenant="text?", created_at="time", token="text"),  # noqa: S106 - a kind, not a token
-        "TokenPage": _page("Token"),
-        "Health": _object("", status="text"),
-        "Problem": _optional(
-            _object(
+        "Token": object_of("A token; tenant null: the operator's", id="text", tenant="text?", created_at="time"),
+        "TokenMade": object_of("", id="text", tenant="text?", created_at="time", token="text"),  # noqa: S106 - a kind, not a token
+        "TokenPage": page_of("Token"),
+        "Health": object_of("", status="text"),
+        "Problem": optional(
+            object_of(
                 "RFC 9457, with a code and the members at fault",
                 type="text",
                 title="text",
@@ -362,7 +319,7 @@ def _of_the_rest() -> dict[str, Schema]:
 
 
 def _endpoint() -> Schema:
-    shown = _object(
+    shown = object_of(
         "An endpoint; what it leaves to defaults is null",
         id="text",
         tenant="text",
@@ -394,4 +351,4 @@ def _endpoint() -> Schema:
         effective="Effective",
         warnings="[text]",
     )
-    return _optional(shown, "warnings")
+    return optional(shown, "warnings")
