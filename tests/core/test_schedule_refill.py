@@ -122,3 +122,47 @@ def test_what_is_given_back_is_asked_for_again():
     assert fresh > 0
     board.end_refill(lane, [owed(1, 1)], 0, more_fresh=False, next_timed_ms=None)
     assert [one.item.event for one in start_all(board)] == [1]
+
+
+def test_what_is_withheld_stays_so_though_an_attempt_of_it_is_settled():
+    """Its end can be read, and the delivery be called off, before the answer to its commit is heard: not sent again."""
+    board = Board(Limits())
+    lane = proved(board, 1)
+    fill(board, lane, 1)
+    one = board.start(0.0)
+    board.ended(one, Signal.FAILURE, 0.0)
+    board.withhold(lane, 1)
+    board.settled(one)
+    board.look_again(lane)
+    board.begin_refill(lane, 0)
+    board.end_refill(lane, [owed(1, 1)], 0, more_fresh=False, next_timed_ms=None)
+    assert board.start(1.0) is None
+    board.give_back(lane, 1)
+    assert lane.known == set()
+
+
+def test_what_two_withhold_counts_again_when_both_have_given_it_back():
+    """Sent now by one and called off by another at once: the first answer must not bring it while the other is due."""
+    board = Board(Limits())
+    lane = proved(board, 1)
+    board.withhold(lane, 1)
+    board.withhold(lane, 1)
+    for free in (False, True):
+        board.give_back(lane, 1)
+        board.begin_refill(lane, 0)
+        board.end_refill(lane, [owed(1, 1)], 0, more_fresh=False, next_timed_ms=None)
+        assert (board.start(1.0) is not None) is free
+
+
+def test_what_is_given_back_before_its_attempt_is_settled_waits_for_that():
+    """The change was refused at once: the attempt's end is still on its way to the disk."""
+    board = Board(Limits())
+    lane = proved(board, 1)
+    fill(board, lane, 1)
+    one = board.start(0.0)
+    board.ended(one, Signal.FAILURE, 0.0)
+    board.withhold(lane, 1)
+    board.give_back(lane, 1, unsettled=True)
+    assert lane.known == {1}
+    board.settled(one)
+    assert lane.known == set()

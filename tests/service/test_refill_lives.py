@@ -31,8 +31,13 @@ ROUNDS, ROUND_S, TURNS = 60, 10, 300
 SIGNALS = [Signal.SUCCESS, Signal.SUCCESS, Signal.FAILURE, Signal.ANSWERED, Signal.NEUTRAL]
 
 
+def key_of(one):
+    """(lane, event)."""
+    return (one.item.lane, one.item.event)
+
+
 class Life:
-    """One life: the table, what runs, what is not yet written, what somebody has in hand."""
+    """One life: the table, what runs, what is not yet written or not yet heard of, what somebody has in hand."""
 
     def __init__(self, seed):
         self.random = random.Random(seed)
@@ -41,7 +46,7 @@ class Life:
         self.refiller = Refiller(self.board, self, self.clock, WakeUp(), lambda _items: None)
         self.table = {number: {} for number in range(LANES)}  # event to (phase, due)
         self.turning = self.read = None
-        self.running, self.unwritten, self.withheld = [], [], []
+        self.running, self.unwritten, self.unheard, self.withheld = [], [], [], []
         self.count = 0
 
     def lane(self, number):
@@ -110,15 +115,18 @@ class Life:
 
     def start_some(self, most):
         while most and (one := self.board.start(self.clock.monotonic())) is not None:
-            key = (one.item.lane, one.item.event)
+            key = key_of(one)
             assert key not in self.busy(), "sent while it was being sent, or changed by hand"
             assert one.item.event in self.table[one.item.lane], "sent although nothing was owed any more"
             self.running.append(one)
             most -= 1
 
+    def under_way(self):
+        """What runs, or has ended and the table doesn't show it."""
+        return {key_of(one) for one in (*self.running, *(one for one, _ in self.unwritten))}
+
     def busy(self):
-        under_way = [*self.running, *(one for one, _ in self.unwritten)]
-        return {*((one.item.lane, one.item.event) for one in under_way), *self.withheld}
+        return {*self.under_way(), *(key_of(one) for one, _ in self.unheard), *self.withheld}
 
     async def end(self):
         if self.running:
@@ -130,22 +138,28 @@ class Life:
         self.unwritten.append((one, signal))
 
     async def write(self):
-        """An attempt's end is committed, and a moment later its answer is heard."""
+        """An attempt's end is committed: from then on it can be read."""
         if not self.unwritten:
             return
-        one, signal = self.unwritten[0]
+        one, signal = self.unwritten.pop(0)
         rows, due_ms = self.table[one.item.lane], None
         if signal is Signal.SUCCESS:
             del rows[one.item.event]
         elif signal is not Signal.NEUTRAL:
             due_ms = self.clock.now_ms() + self.random.choice([0, 10, 1000, 5000, 20_000])
             rows[one.item.event] = (Phase.TIMED, due_ms)
+        self.unheard.append((one, due_ms))
         await self.breathe()
-        del self.unwritten[0]
+
+    async def hear(self):
+        """The answer to the commit comes."""
+        if not self.unheard:
+            return
+        one, due_ms = self.unheard.pop(0)
         self.board.settled(one)
         if due_ms is not None:
             self.refiller.note_due(one.lane, due_ms)
-        elif signal is Signal.NEUTRAL:
+        elif one.item.event in self.table[one.item.lane]:  # it left its row as it was
             self.board.look_again(one.lane)
 
     async def stop_or_go(self):
@@ -164,20 +178,25 @@ class Life:
         self.board.look_again(lane)
 
     async def take_in_hand(self):
+        """By anybody, also where others have it in hand already: whatever the table shows as not under way."""
         lane = self.some_lane()
-        free = [event for event in self.table[lane.number] if (lane.number, event) not in self.busy()]
+        free = [event for event in self.table[lane.number] if (lane.number, event) not in self.under_way()]
+        held = [event for number, event in self.withheld if number == lane.number and event in free]
         if free:
-            event = self.random.choice(free)
+            event = self.random.choice(held if held and self.random.random() < 0.3 else free)
             self.board.withhold(lane, event)
             self.withheld.append((lane.number, event))
 
     async def let_go(self):
         if self.withheld:
             number, event = self.withheld.pop(0)
-            if self.random.random() < 0.5:
-                del self.table[number][event]  # cancelled
-            else:
-                self.table[number][event] = (Phase.TIMED, 0)  # sent now
+            if event in self.table[number]:
+                if self.random.random() < 0.5:
+                    del self.table[number][event]  # cancelled
+                else:
+                    self.table[number][event] = (Phase.TIMED, 0)  # sent now
+            while any(key_of(one) == (number, event) for one, _ in self.unheard):
+                await self.hear()  # of the end that was committed before that
             self.board.give_back(self.lane(number), event)
 
     async def wait(self):
@@ -190,7 +209,7 @@ class Life:
     # -- a life
 
     async def live(self):
-        steps = [self.refill_step, self.start, self.end, self.write] * 3 + [
+        steps = [self.refill_step, self.start, self.end, self.write, self.hear] * 3 + [
             self.accept, self.wait, self.stop_or_go, self.cap, self.hasten_all, self.take_in_hand, self.let_go,
             self.set_clock,
         ]  # fmt: skip
@@ -204,7 +223,7 @@ class Life:
         assert self.board.items == sum(lane.waiting for lane in self.board.lanes.values())
         assert self.board.in_flight == len(self.running)
         assert self.board.bytes == sum(one.item.size for one in self.running)
-        assert self.board.uncommitted == len(self.unwritten)
+        assert self.board.uncommitted == len(self.unwritten) + len(self.unheard)
 
     async def finish(self):
         """Everybody gets well, and nobody is told to look again: time alone must bring the rest."""
@@ -231,11 +250,13 @@ class Life:
                 await self.answer(self.random.choice(["then", "now"]))
             delay_s, self.turning = self.turning.result(), None
             self.start_some(100)
-            idle = not self.running and not self.unwritten
+            idle = not (self.running or self.unwritten or self.unheard)
             while self.running:
                 self.end_one(self.running.pop(), Signal.SUCCESS)
             while self.unwritten:
                 await self.write()
+            while self.unheard:
+                await self.hear()
             if idle and delay_s != 0.0 and not self.board.thirsty:
                 return
         raise AssertionError("it never settles")

@@ -80,7 +80,7 @@ class HoldsFlights(Protocol):
         ...
 
     def withhold(self, event: int, lane: int) -> None:
-        """Start no attempt of this delivery, which is not in flight, until ``give_back``."""
+        """Start no attempt of this delivery until ``give_back``."""
         ...
 
     def kick(self, number: int) -> None:

@@ -29,7 +29,8 @@ class Rank(IntEnum):
 class Lane:
     """The queue of one endpoint.
 
-    ``known`` holds the events in the window, in flight or awaiting commit: a refill leaves them out.
+    ``known`` holds the events in the window, in flight or awaiting commit, or withheld: a refill leaves them out.
+    ``withheld``: events whose rows somebody is about to change, and how many do: none of them is started until then.
     ``overflowed``: the table may hold fresh rows that are not here: no direct hand-off until a refill drained it.
     ``refilling``: while a refill is on its way, the events it must not bring: all that were known at any time since it
     began, because it reads the table as it was then. ``missed``: since it began a hand-off failed, or ids went back.
@@ -64,6 +65,7 @@ class Lane:
         "timed_turn",
         "waits",
         "window",
+        "withheld",
     )
 
     def __init__(self, number: int, tenant: str, cap: int) -> None:
@@ -77,6 +79,7 @@ class Lane:
         self.fresh: deque[Owed] = deque()
         self.timed: deque[Owed] = deque()
         self.known: set[int] = set()
+        self.withheld: dict[int, int] = {}
         self.overflowed = False
         self.missed = False
         self.refilling: set[int] | None = None

@@ -201,23 +201,29 @@ class Board:
         """
         stalled = self.uncommitted >= self.limits.uncommitted
         self.uncommitted -= 1
-        started.lane.known.discard(started.item.event)
+        if started.item.event not in started.lane.withheld:
+            started.lane.known.discard(started.item.event)
         return stalled
 
     def withhold(self, lane: Lane, event: int) -> None:
-        """Let an event that is not in flight not be started, nor brought by a refill, until ``give_back``."""
+        """Let an event not be started (again), nor brought by a refill, until ``give_back`` by all who withhold it."""
         for queue in (lane.fresh, lane.timed):
             for item in [item for item in queue if item.event == event]:
                 queue.remove(item)
                 self.items -= 1
         lane.known.add(event)
+        lane.withheld[event] = lane.withheld.get(event, 0) + 1
         if lane.refilling is not None:
             lane.refilling.add(event)
 
-    def give_back(self, lane: Lane, event: int) -> None:
-        """Whatever the table says of that event counts again."""
-        lane.known.discard(event)
-        self.look_again(lane)
+    def give_back(self, lane: Lane, event: int, *, unsettled: bool = False) -> None:
+        """Whatever the table says of that event counts again; if it is ``unsettled``, from its attempt's end on."""
+        others = lane.withheld.pop(event, 1) - 1
+        if others:
+            lane.withheld[event] = others
+        elif not unsettled:
+            lane.known.discard(event)
+            self.look_again(lane)
 
     # -- what the dispatcher asks ------------------------------------------------------------------------------------
 

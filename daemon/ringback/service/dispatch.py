@@ -156,7 +156,7 @@ class Dispatch:
             self._nudge()
 
     def withhold(self, event: int, number: int) -> None:
-        """Start no attempt of this delivery, which is not in flight, until ``give_back``: its row will change now."""
+        """Start no attempt of this delivery until ``give_back``: its row will change now."""
         lane = self._receivers.lane_of(number)
         if lane is not None:
             self.board.withhold(lane, event)
@@ -164,8 +164,8 @@ class Dispatch:
     def give_back(self, event: int, number: int) -> None:
         """The row of a withheld delivery has changed, or stays as it was: the table says what is owed."""
         lane = self._receivers.lane_of(number)
-        if lane is not None and (event, number) not in self._flights:  # else its attempt's end gives it back
-            self.board.give_back(lane, event)
+        if lane is not None:
+            self.board.give_back(lane, event, unsettled=(event, number) in self._flights)
             self._nudge()
 
     def limit(self, limits: Limits) -> None:
