@@ -69,7 +69,7 @@ def finish(parts: Parts, made: dict[str, str], transition, **attempt) -> dict[st
         asked = pool.submit(parts.call, "POST", PATH, {"endpoint": made["id"], "send": True})
         wait_until(lambda: parts.flights.owed, 60, lambda: "no test event was owed")
         parts.attempt(*parts.flights.owed[-1], transition, **attempt)
-        status, told = asked.result(20)
+        status, told = asked.result(60)
     assert status == 200
     return next(step for step in told["steps"] if step["step"] == "test")
 

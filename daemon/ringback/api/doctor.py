@@ -136,6 +136,7 @@ async def _tested(deps: Deps, endpoint: Endpoint, peer: Peer) -> Step:
         if found is not None and found[0].attempts:
             delivered = found[0].row.state is DeliveryState.SUCCEEDED
             return words.tested(sent.delivery_id, why.answer_of(found[0].attempts[-1]), delivered=delivered)
+        now = deps.endpoints.get(endpoint.id) and now  # a deletion calls off what is owed: it is the cause to be told
         if (ended := _untried(deps, now, found[1] if found else CANCELLED)) is not None:
             return words.tested(sent.delivery_id, ended, delivered=False)
         await clock.sleep(LOOK_AGAIN_S)
