@@ -89,7 +89,7 @@ def main(loaded: Loaded, load: Callable[[], Loaded], clock: Clock, chance: Chanc
         return uvloop.run(_Daemon(loaded, load, clock, chance).run())
     except ConfigError as wrong:
         for key, message in wrong.problems:
-            print(f"{key}: {message}", file=sys.stderr)  # noqa: T201 - as in _last_words
+            sys.stderr.write(f"{key}: {message}\n")
         return _last_words(wrong, EX_CONFIG)
     except KeyProblem as problem:
         return _last_words(problem, EX_CONFIG)
@@ -105,7 +105,8 @@ def main(loaded: Loaded, load: Callable[[], Loaded], clock: Clock, chance: Chanc
 
 def _last_words(problem: Exception | str, code: int) -> int:
     _log.critical("daemon.failed", error=str(problem), exit_code=code)
-    print(f"ringback: {problem}", file=sys.stderr)  # noqa: T201 - whoever started it reads standard error, not the log
+    # Whoever started it reads standard error, not the log. In one piece: both may go into the same file.
+    sys.stderr.write(f"ringback: {problem}\n")
     return code
 
 
