@@ -73,3 +73,23 @@ def test_a_row_is_told_in_the_status_it_was_listed_for(parts: Parts, monkeypatch
     found = parts.endpoints.get(endpoint["id"])
     rows = parts.call("GET", f"{PATH}?status=pending")[1]["data"]
     assert [row["status"] for row in rows] == ["pending"]
+
+
+def test_what_is_sent_again_while_its_endpoint_is_deleted_is_refused(parts: Parts, monkeypatch) -> None:
+    """Nothing will be sent, so nobody is told that it will; and nobody reads that his retry is a cancellation."""
+    endpoint = parts.endpoint()
+    parts.event()
+    one, seq, lane = only(parts)
+    parts.attempt(seq, lane, dead())
+    write = parts.writer.run
+
+    async def write_slowly(op: object, *heard: object) -> object:
+        result = await write(op, *heard)
+        if isinstance(op, Finish):
+            await parts.endpoints.delete(endpoint["id"])
+        return result
+
+    monkeypatch.setattr(parts.writer, "run", write_slowly)
+    status, told = parts.call("POST", f"{PATH}/{one}/retry")
+    assert (status, told["code"]) == (409, "conflict")
+    assert "deleted meanwhile" in told["detail"]

@@ -19,7 +19,7 @@ from ringback.core.lifecycle import cancelled, hastened, reopened
 from ringback.core.model import DeliveryState, Transition
 from ringback.core.times import rfc3339
 from ringback.service import delivery_log, why
-from ringback.service.views import HELD
+from ringback.service.views import CANCELLED, HELD
 from ringback.store.callbacks import CallbackLane
 from ringback.store.ops import Finish
 from ringback.store.views import DeliveryRow, DeliveryView
@@ -85,6 +85,8 @@ async def _move(request: web.Request, row: DeliveryRow, transition: Transition) 
     delivery_log.by_hand(row, deps.endpoints.by_lane(lane), transition)
     owed = transition.to is DeliveryState.PENDING
     status = delivery_view.owed_status(deps, row) if owed else transition.to.name.lower()
+    if owed and status == CANCELLED:
+        return problem("conflict", "its endpoint was deleted meanwhile, and the delivery is cancelled by that")
     return answer({"id": request.match_info["id"], "status": status}, 202)
 
 
