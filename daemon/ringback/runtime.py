@@ -125,11 +125,18 @@ class _Daemon:
         self._exit = 0
 
     async def run(self) -> int:
-        """From the lock to the last commit."""
-        settings, clock = self._settings, self._clock
+        """From the first signal that counts to the last."""
         self._signals = StopSignals()
         self._hangup = asyncio.Event()  # one that comes before there is anything to reload is kept
         self._signals.listen(self._hangup.set)
+        try:
+            return await self._live()
+        finally:
+            self._signals.ignore()
+
+    async def _live(self) -> int:
+        """From the lock to the last commit."""
+        settings, clock = self._settings, self._clock
         _log.info("daemon.started", version=__version__, pid=os.getpid(), state_dir=settings.daemon.state_dir)
         database = open_state(Path(settings.daemon.state_dir), clock.now_ms())
         self._ring = database.unlock(Masters(self._loaded.masters.key, self._loaded.masters.old), clock.now_ms)

@@ -1,12 +1,15 @@
 """Signals as two questions a loop can wait for: stop, and stop at once.
 
-Role: SIGTERM and SIGINT ask for a stop; a second one asks to hurry. SIGHUP is handed on.
+Role: SIGTERM and SIGINT ask for a stop; a second one asks to hurry. SIGHUP is handed on. At the very end
+all are ignored.
 Must not know: what stopping means.
 """
 
 import asyncio
 import signal
 from collections.abc import Callable
+
+_ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class StopSignals:
@@ -22,6 +25,16 @@ class StopSignals:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.ask)
         loop.add_signal_handler(signal.SIGHUP, on_hangup)
+
+    def ignore(self) -> None:
+        """Ignore them from now on: call in the same loop, when nothing is left but to end.
+
+        A loop that closes gives the signals back, and one that comes then would end the process with another code.
+        """
+        loop = asyncio.get_running_loop()
+        for number in _ALL:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
     def ask(self) -> None:
         """Ask for a stop; asked again, ask to hurry."""
