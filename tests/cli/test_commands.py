@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from tests.api.parts import Parts
@@ -378,3 +379,19 @@ def test_tables_fit_a_hundred_columns(cli, parts: Parts, monkeypatch: pytest.Mon
         assert len(row.split()[0]) == 36
         for word in words:
             assert word in row, row
+
+
+def test_every_help_fits_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examples are never folded by click, so they must be short enough to be read, and copied, as they stand."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def wide(command: click.Command, words: list[str]) -> list[str]:
+        shown = CliRunner().invoke(main, [*words, "--help"]).stdout.splitlines()
+        found = [line for line in shown if len(line) > 80]
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            for name in command.list_commands(context):
+                found += wide(command.get_command(context, name) or command, [*words, name])
+        return found
+
+    assert wide(main, []) == []

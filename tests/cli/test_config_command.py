@@ -1,6 +1,7 @@
 """``ringback config``: which file was looked at, and where each setting comes from."""
 
 import tomllib
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -43,6 +44,19 @@ def test_a_check_warns_of_secrets_that_lie_open(open_folder):
         f"warning: {open_folder}/master: others may read this master key: chmod 600",
         f"warning: {open_folder}/crm: everybody on this machine may read this secret: chmod o-rwx",
     ]
+
+
+def test_problems_are_folded_between_words_on_a_terminal(file, monkeypatch):
+    """There no line is too wide and no word is cut; elsewhere each problem is one line, for grep."""
+    monkeypatch.setenv("RINGBACK_DAEMON__STATE_DIR", "relative")
+    told = CliRunner().invoke(main, ["config", "check", "--config", file]).stderr.splitlines()
+    assert len(told) == 2
+    monkeypatch.setattr("ringback.cli.words.sys", SimpleNamespace(stderr=SimpleNamespace(isatty=lambda: True)))
+    monkeypatch.setenv("COLUMNS", "60")
+    shown = CliRunner().invoke(main, ["config", "check", "--config", file]).stderr.splitlines()
+    assert len(shown) > 2
+    assert max(map(len, shown)) <= 60
+    assert " ".join(" ".join(shown).split()) == " ".join(told)
 
 
 def test_what_is_set_is_shown_with_its_origin(file):

@@ -72,6 +72,9 @@ def test_a_new_secret_stands_alone_on_stdout(cli: Cli, parts: Parts) -> None:
     assert told.stdout == new.value + "\n"
     assert old.value == made["secret"]
     assert "until" in told.stderr
+    assert told.stderr.endswith("ringback endpoint show crm --reveal\n")
+    shown = " ".join(cli("endpoint", "show", "crm", "--reveal").stdout.split())
+    assert f"previous_secrets {old.value}, signs until 20" in shown
     given = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
     told = cli("endpoint", "rotate-secret", "crm", "--grace-s", "0", "--secret", "-", stdin=given + "\n")
     assert told.exit_code == 0

@@ -186,6 +186,9 @@ def test_every_problem_is_told_with_its_place():
         {"name": "b", "url": URL},
         {"name": "b", "url": URL, "tenant": "acme"},
         {"name": "c"},
+        {"name": "c", "url": URL},
+        {"name": "a", "url": URL, "concurrency": 0},
+        {"name": 3, "url": URL},
     )
     assert told.keys() == {
         "endpoint.0.name",
@@ -193,5 +196,9 @@ def test_every_problem_is_told_with_its_place():
         "endpoint.1.concurrency",
         "endpoint.3.name",
         "endpoint.5.url",
+        "endpoint.6.name",
+        "endpoint.7.concurrency",
+        "endpoint.7.name",
+        "endpoint.8.name",
     }
     assert problems({"name": "a", "url": "https://10.0.0.1/"}).keys() == {"endpoint.0.url"}

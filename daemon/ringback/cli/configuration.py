@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ringback.cli.context import Group, json_option, load_all, load_settings, print_json
+from ringback.cli.words import tell
 from ringback.core.proxy import masked
 
 _CONFIG = click.option("--config", "config_path", metavar="FILE", help="The file to look at. Also: $RINGBACK_CONFIG.")
@@ -33,7 +34,7 @@ def check(config_path: str | None) -> None:
     from ringback.config import find_file  # noqa: PLC0415 - pydantic is slow to import
 
     for line in _exposed(loaded):
-        click.echo(line, err=True)
+        tell("warning: ", line)
     file, declared = find_file(config_path, os.environ), len(loaded.declarations)
     click.echo(
         f"the configuration is good ({file or 'no file, the defaults'})"
@@ -43,9 +44,9 @@ def check(config_path: str | None) -> None:
 
 def _exposed(loaded: Any) -> list[str]:
     """Files that hold a secret and that others may read: the daemon would start, and warn."""
-    keys = [f"warning: {file}: others may read this master key: chmod 600" for file in loaded.masters.exposed]
+    keys = [f"{file}: others may read this master key: chmod 600" for file in loaded.masters.exposed]
     files = sorted({one.exposed for one in loaded.declarations if one.exposed})
-    return keys + [f"warning: {file}: everybody on this machine may read this secret: chmod o-rwx" for file in files]
+    return keys + [f"{file}: everybody on this machine may read this secret: chmod o-rwx" for file in files]
 
 
 @configuration.command()

@@ -134,8 +134,10 @@ def _told(load: Callable[[], Any]) -> Any:
     try:
         return load()
     except config.ConfigError as wrong:
+        from ringback.cli.words import plain, tell  # noqa: PLC0415 - as above
+
         for key, message in wrong.problems:
-            click.echo(f"{key}: {message}", err=True)
+            tell(plain(f"{key}: "), message)
         count = len(wrong.problems)
         raise Misconfigured(f"the configuration has {count} problem{'s' if count > 1 else ''}") from None
 

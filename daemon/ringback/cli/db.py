@@ -15,7 +15,7 @@ import click
 
 from ringback.cli.client import Api, CommandError, NotFound, Refused, Unreachable
 from ringback.cli.context import Group, alone_in, find_socket, json_option, load_settings, print_json, where
-from ringback.cli.words import counted
+from ringback.cli.words import counted, folded
 
 PATH = "/api/v1/db"
 #: Copying or checking a large database takes its time before the first byte of the answer.
@@ -202,10 +202,11 @@ def restore(
         print_json({**told, "owed_to": owed_to, "keys_lacking": done.lacking})
         return
     taken = _time(done.taken_at_ms)
-    click.echo(f"{directory}: {_counts(done.counts)}, as of {taken or 'a time it does not say'}.")
+    click.echo(folded("", f"{directory}: {_counts(done.counts)}, as of {taken or 'a time it does not say'}."))
     _say_held({**told, "owed_to": owed_to})
     if done.lacking:
-        click.echo("The keyring lacks keys, so the daemon won't start yet. Put a newer copy in its place, or give up:")
+        lacking = "The keyring lacks keys, so the daemon won't start yet. Put a newer copy in its place, or give up:"
+        click.echo(folded("", lacking))
     for tenant in done.lacking:
         click.echo(f"  ringback tenant erase {tenant}")
 
@@ -339,17 +340,18 @@ def _say_held(found: Mapping[str, Any]) -> None:
         return
     are = "is" if found["endpoints"] == 1 else "are"
     owed = "1 delivery wasn't" if found["owed"] == 1 else f"{found['owed']:,} deliveries weren't"
-    click.echo(f"{counted(found['endpoints'], 'endpoint')} {are} paused.", nl=False)
     if found["owed"]:
-        click.echo(f" {owed} made when the backup was taken and would be sent, perhaps again:")
+        then = f"{owed} made when the backup was taken and would be sent, perhaps again:"
     else:
-        click.echo(" Nothing was owed when the backup was taken; what comes now waits.")
+        then = "Nothing was owed when the backup was taken; what comes now waits."
+    click.echo(folded("", f"{counted(found['endpoints'], 'endpoint')} {are} paused. {then}"))
     for one in found["owed_to"][:MAX_NAMED]:
         name = one["name"] or one["endpoint_id"] or "callbacks"
         click.echo(f"  {one['owed']:>8}  {name}" + (f" ({one['tenant']})" if one["tenant"] else ""))
     if len(found["owed_to"]) > MAX_NAMED:
         click.echo(f"  and {len(found['owed_to']) - MAX_NAMED} more")
-    click.echo("Send to one: ringback endpoint resume NAME. To all, and callbacks: ringback endpoint resume --all")
+    click.echo("Send to one: ringback endpoint resume NAME")
+    click.echo("To all, and callbacks: ringback endpoint resume --all")
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -15,7 +15,8 @@ def dialects(as_json: bool) -> None:  # noqa: FBT001 - a command-line flag
 
     \b
     Example:
-      ringback endpoint add https://example.com/hooks --dialect prosa --option signature=hmac
+      ringback endpoint add https://example.com/hooks \\
+        --dialect prosa --option signature=hmac
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
     from ringback import dialects as registry  # noqa: PLC0415 - the formats are slow to import
     from ringback.dialects import Dialect  # noqa: PLC0415 - the same

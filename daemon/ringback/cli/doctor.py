@@ -14,7 +14,7 @@ import click
 from ringback.cli.client import Api, NotFound, Unreachable
 from ringback.cli.context import Command, alone_in, find_socket, json_option, load_settings, print_json, where
 from ringback.cli.lists import endpoint_id
-from ringback.cli.words import counted, folded
+from ringback.cli.words import counted, folded, tell
 
 PATH = "/api/v1/doctor"
 #: Each step has its own deadline, the longest 600 s (delivery.timeout_s), twice with --send.
@@ -75,7 +75,7 @@ def _url(daemon: Api, url: str, config_path: str | None, socket_path: str | None
         return daemon.post(PATH, {"url": url})
     except Unreachable as gone:
         alone_in(config_path, socket_path)  # one that was named by its socket is never worked around
-        click.echo(f"ringback: {gone.message} Looked at from here, by the configuration.", err=True)
+        tell("ringback: ", f"{gone.message}. Looked at from here, by the configuration")
     return asyncio.run(_alone(url, load_settings(config_path)))
 
 

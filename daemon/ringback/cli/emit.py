@@ -14,6 +14,7 @@ import uuid_utils
 
 from ringback.cli.client import CommandError, Refused, connect
 from ringback.cli.context import Command, find_socket, json_option, print_json, where
+from ringback.cli.words import tell
 
 #: An answer is a line of about a hundred bytes; an error may quote some input.
 MAX_ANSWER_BYTES = 65_536
@@ -127,7 +128,7 @@ def _send(path: str, line: bytes, event_id: str) -> Any:
                 answer = answers.readline(MAX_ANSWER_BYTES)
         except OSError as failed:
             answer = b""
-            click.echo(f"ringback: the connection broke: {failed.strerror or failed}", err=True)
+            tell("ringback: ", f"the connection broke: {failed.strerror or failed}")
     if not answer.endswith(b"\n"):
         raise CommandError(
             f"no answer came: the daemon may or may not have the event; send it again with --id {event_id}"

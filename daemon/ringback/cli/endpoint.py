@@ -11,8 +11,9 @@ import click
 from ringback.cli.client import Api, segment
 from ringback.cli.context import Group, api, json_option, print_json, where
 from ringback.cli.endpoint_options import setting_options, settings
-from ringback.cli.endpoint_verbs import ping, retry, rotate_secret, stats, test
+from ringback.cli.endpoint_verbs import ping, retry, reveal, rotate_secret, stats, test
 from ringback.cli.lists import endpoint_id, fetch, limit_option
+from ringback.cli.words import tell
 from ringback.core.masks import mask_query
 
 PATH = "/api/v1/endpoints"
@@ -41,25 +42,23 @@ def add(
     socket_path: str | None,
     **given: Any,
 ) -> None:
-    """Register URL as a receiver. Its secret is made if none is given, and shown in full this once.
-
-    Later `endpoint show --reveal` shows it.
+    """Register URL as a receiver. Its secret is made if none is given, and shown in full; later, only by show --reveal.
 
     \b
     Examples:
       ringback endpoint add https://example.com/hooks
-      ringback endpoint add https://example.com/hooks --name crm -e 'stt.jobs.*' -e 'billing.**'
+      ringback endpoint add https://example.com/hooks --name crm \\
+        -e 'stt.jobs.*' -e 'billing.**'
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
     made = api(config_path, socket_path).post(PATH, {"url": url} | settings(given))
     for warning in made.get("warnings", []):
-        click.echo(f"ringback: warning: {warning}", err=True)
+        tell("ringback: warning: ", warning)
     if as_json:
         print_json(made)
         return
     _print_sheet(made)
     if made["secret"]:
-        called = made["name"] if made["name"] and made["tenant"] == "default" else made["id"]
-        click.echo(f"Give the secret to the receiver. Later: ringback endpoint show {called} --reveal", err=True)
+        click.echo(f"Give the secret to the receiver. Later: {reveal(made)}", err=True)
 
 
 @endpoint.command("list")
@@ -161,7 +160,7 @@ def update(
     daemon = api(config_path, socket_path)
     changed = daemon.patch(_path(daemon, target, tenant), changes)
     for warning in changed.get("warnings", []):
-        click.echo(f"ringback: warning: {warning}", err=True)
+        tell("ringback: warning: ", warning)
     _print(changed, as_json=as_json)
 
 
@@ -300,4 +299,7 @@ def _print_sheet(found: dict[str, Any]) -> None:
     facts.pop("warnings", None)
     facts |= {name: value for name, value in effective.items() if name != "retry"}
     facts["events"] = facts["events"] or "all"
+    facts["previous_secrets"] = [
+        f"{old['secret']}, signs until {old['expires_at'] or 'it is dropped'}" for old in facts["previous_secrets"]
+    ]
     print_sheet(facts.items())

@@ -145,7 +145,13 @@ def rotate_secret(
     click.echo(changed["secret"])
     ends = [old["expires_at"] for old in changed["previous_secrets"]]
     until = f"the old one signs too until {ends[0]}" if ends else "the old one is gone"
-    click.echo(f"Give it to the receiver; {until}. Later: ringback endpoint show {changed['id']} --reveal", err=True)
+    click.echo(f"Give it to the receiver; {until}. Later: {reveal(changed)}", err=True)
+
+
+def reveal(endpoint: dict[str, Any]) -> str:
+    """The command that shows its secret again; by its name, where that will do."""
+    called = endpoint["name"] if endpoint["name"] and endpoint["tenant"] == "default" else endpoint["id"]
+    return f"ringback endpoint show {called} --reveal"
 
 
 @click.command(cls=Command)

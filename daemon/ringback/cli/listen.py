@@ -39,12 +39,13 @@ SHOWN_CHARS = 2000
 def listen(**given: Any) -> None:
     """Receive webhooks on this machine: print them, check signatures, answer handshakes, fail on demand.
 
-    Handshakes (azure-speech, graph, cloudevents, websub, zoom) are answered whatever else is asked for.
+    Handshakes (azure-speech, graph, cloudevents, websub, zoom) are answered whatever else is asked for. The
+    daemon must allow 127.0.0.0/8 (egress.allow_networks) to send here.
 
     \b
     Example:
       ringback listen --secret whsec_…
-      ringback endpoint add http://127.0.0.1:8008/hook    # the daemon must allow 127.0.0.0/8
+      ringback endpoint add http://127.0.0.1:8008/hook
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
     from ringback.cli.receiver.checks import CHECKS  # noqa: PLC0415 - only this command needs it
 

@@ -13,7 +13,7 @@ import click
 from ringback.cli.client import Api, CommandError, NotFound, Unreachable, segment
 from ringback.cli.context import Group, api, json_option, print_json, where
 from ringback.cli.erasing import look_alone, sure, tenant_alone, yes_option
-from ringback.cli.words import counted
+from ringback.cli.words import counted, folded
 
 PATH = "/api/v1/tenants"
 #: Seconds between two looks at an erasure that goes on.
@@ -101,7 +101,9 @@ def rotate_key(name: str, config_path: str | None, socket_path: str | None) -> N
       ringback tenant rotate-key acme
     """  # noqa: D301 - \b is click's mark for lines to keep as they are
     api(config_path, socket_path).post(f"{PATH}/{segment(name)}/rotate-key")
-    click.echo(f"tenant {name} has a new data key; make a new copy of the keyring: ringback db backup-keys FILE")
+    click.echo(
+        folded("", f"tenant {name} has a new data key; make a new copy of the keyring: ringback db backup-keys FILE")
+    )
 
 
 def _question(name: str, config_path: str | None, socket_path: str | None) -> str:

@@ -13,6 +13,7 @@ import click
 from ringback.cli.client import CommandError, NotFound, Refused, Unreachable, segment
 from ringback.cli.context import Group, alone_in, api, json_option, print_json, where
 from ringback.cli.lists import MAX_LIMIT, fetch
+from ringback.cli.words import tell
 
 PATH = "/api/v1/tokens"
 
@@ -47,7 +48,7 @@ def add(
         return
     click.echo(made["token"])
     owner = f"tenant {made['tenant']}" if made["tenant"] else "the operator"
-    click.echo(f"It is {owner}'s, its id is {made['id']}. Keep it now: it is shown only this once.", err=True)
+    tell("", f"It is {owner}'s, its id is {made['id']}. Keep it now: it is shown only this once.")
 
 
 @token.command("list")

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ringback.cli.context import Command, print_json
+from ringback.cli.words import tell
 from ringback.kit.exposure import open_to_all
 
 #: Of a captured request, head and body.
@@ -137,7 +138,7 @@ def secrets_of(given: dict[str, Any]) -> tuple[str, ...]:
     file = given["secret_file"]
     lines = _read(file).decode("utf-8", "surrogateescape").splitlines() if file else []
     if file and file != "-" and open_to_all(Path(file)):
-        click.echo(f"warning: {file}: everybody on this machine may read this secret: chmod o-rwx", err=True)
+        tell("warning: ", f"{file}: everybody on this machine may read this secret: chmod o-rwx")
     return usable((*given["secrets"], *(line for line in lines if line)))
 
 

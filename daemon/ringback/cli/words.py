@@ -31,6 +31,12 @@ def folded(head: str, text: str) -> str:
     return fold(head, plain(text), get_terminal_size().columns if sys.stdout.isatty() else None)
 
 
+def tell(head: str, text: str) -> None:
+    """The same on standard error, for what isn't the answer: a warning, a problem, a hint."""
+    columns = get_terminal_size().columns if sys.stderr.isatty() else None
+    click.echo(fold(head, plain(text), columns), err=True)
+
+
 def fold(head: str, text: str, width: int | None) -> str:
     """The same for a terminal of ``width`` columns; None: nothing is folded. ``head`` may be coloured."""
     taken = len(click.unstyle(head))

@@ -8,7 +8,7 @@ is taken over.
 Must not know: where declarations were read, SQL, HTTP.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -69,20 +69,29 @@ def judge(
     seen: dict[tuple[str, str], str] = {}
     for key, fields, _ in declarations:
         body = dict(fields)
-        if not body.get("name"):
-            problems.append((f"{key}.name", "is required: it is how a declared endpoint is known"))
+        problems += _name_problems(key, body, seen)
         read = read_create(body, default_dialect, policy)
         if isinstance(read, Refusal):
             problems += _problems(key, read)
         elif body.get("name"):
             if read[0].target is not None:
                 body["url"] = read[0].target.url  # as it is stored, so that the same one is known again
-            one = Wanted(key, body.get("tenant") or DEFAULT_TENANT, body["name"], body)
-            first = seen.setdefault((one.tenant, one.name), key)
-            if first != key:
-                problems.append((f"{key}.name", f"tenant {one.tenant} has one of this name at {first}"))
-            wanted.append(one)
+            wanted.append(Wanted(key, body.get("tenant") or DEFAULT_TENANT, body["name"], body))
     return wanted, problems
+
+
+def _name_problems(key: str, body: Mapping[str, Any], seen: dict[tuple[str, str], str]) -> list[Problem]:
+    """A name that is missing, or another's; also of a declaration that is wrong in other ways: all is told at once.
+
+    ``seen``: the place of each tenant and name so far; this one is added.
+    """
+    name, tenant = body.get("name"), body.get("tenant") or DEFAULT_TENANT
+    if not name:
+        return [(f"{key}.name", "is required: it is how a declared endpoint is known")]
+    if not isinstance(name, str) or not isinstance(tenant, str):
+        return []  # told as what it is
+    first = seen.setdefault((tenant, name), key)
+    return [] if first == key else [(f"{key}.name", f"tenant {tenant} has one of this name at {first}")]
 
 
 def _problems(key: str, refused: Refusal) -> list[Problem]:

@@ -33,9 +33,16 @@ def print_summary(console: Console, summary: Summary) -> None:
     console.print(Padding(facts, (0, 0, 0, 2)))
     console.print(Padding(_dialects(summary), (0, 0, 1, 4)))
     for problem in summary.problems:
-        console.print(Text(f"  ✗ {problem}", style="bold red"))
+        console.print(_verdict("✗", problem, "bold red"))
     if not summary.problems:
-        console.print(Text(f"  ✓ Nothing was lost, in {summary.seconds} s. {_doubles(summary)}", style="bold green"))
+        console.print(_verdict("✓", f"Nothing was lost, in {summary.seconds} s. {_doubles(summary)}", "bold green"))
+
+
+def _verdict(mark: str, words: str, style: str) -> Padding:
+    """A sentence whose further lines stand under its beginning."""
+    line = Table.grid(padding=(0, 1))
+    line.add_row(Text(mark, style=style), Text(words, style=style))
+    return Padding(line, (0, 0, 0, 2), expand=False)
 
 
 def _dialects(summary: Summary) -> Table:
