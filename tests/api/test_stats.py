@@ -4,6 +4,7 @@ import asyncio
 
 import msgspec
 import pytest
+import structlog
 from tests.api.parts import Parts
 
 from ringback import __version__
@@ -136,6 +137,24 @@ def test_a_fold_that_is_on_disk_and_not_answered_is_waited_for(parts: Parts, mon
     looks, found = parts.run(ask_during_a_fold())
     assert looks == [True]
     assert total(found.values()).attempts == 1
+
+
+def test_the_last_fold_waits_for_no_room_on_a_full_disk(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop ends: what the writer keeps until there is room is not waited for."""
+    monkeypatch.setattr("ringback.service.stats.LAST_FOLD_S", 0.01)
+    made = parts.endpoint()
+    note(parts, parts.endpoints.get(made["id"]).lane, "delivered", 10)
+
+    async def close() -> list[str]:
+        async def wait_for_room(*_: object) -> None:
+            await asyncio.Event().wait()
+
+        with monkeypatch.context() as patched, structlog.testing.capture_logs() as lines:
+            patched.setattr(parts.writer, "run", wait_for_room)
+            await asyncio.wait_for(parts.deps.stats.close(), 60)
+        return [line["event"] for line in lines]
+
+    assert parts.run(close()) == ["stats.lost"]
 
 
 def test_hours_beyond_what_is_kept_go(parts: Parts) -> None:

@@ -3,7 +3,8 @@
 Role: one tally for each lane's hour that had an attempt since the last fold; the table's and these together for whoever
 asks.
 Rules: counting costs the hot path a microsecond and no row. A crash loses the counts of the last ``FOLD_EVERY_S``
-seconds, never a delivery; a stop folds them first. What can't be written stays and is tried again. Whoever asks gets
+seconds, never a delivery; a stop folds them first, if that can be done now. What can't be written stays and is tried
+again. Whoever asks gets
 each attempt once, though it is folded just then.
 Must not know: SQL, how it is shown.
 """
@@ -25,6 +26,8 @@ FOLD_EVERY_S = 10.0
 KEPT_HOURS = 7 * 24
 #: Who asks waits so long for a fold under way to end: on a full disk it doesn't, and then the table hasn't got it.
 FOLD_WAIT_S = 2.0
+#: A stop waits so long for the last fold: one that waits for room on a full disk doesn't end.
+LAST_FOLD_S = 2.0
 #: How often the table is read, at most, until no fold began meanwhile.
 LOOKS = 3
 
@@ -92,11 +95,14 @@ class Stats:
         return FOLD_EVERY_S
 
     async def close(self) -> None:
-        """The last fold, before the writer stops."""
+        """The last fold, before the writer stops. It waits for no room on a full disk."""
         try:
-            await self.fold()
+            async with asyncio.timeout(LAST_FOLD_S):
+                await self.fold()
         except StoreError as problem:
             _log.warning("stats.lost", code=problem.code)
+        except TimeoutError:  # what was submitted is written with the writer's last commit, if there is room by then
+            _log.warning("stats.lost", code="timeout")
 
     async def fold(self) -> None:
         """Write everything counted so far. Raises StoreError; then it is still counted."""
