@@ -369,7 +369,7 @@ def folder_of(story):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_cut_off_demo_leaves_no_process(number):
     """Ctrl-C ends every process and removes the directory; kill -9 to the demo itself ends every process too."""
-    with start() as demo:
+    with start("--events", "2000") as demo:  # so many that it still emits, however late this process gets its turn
         folder = folder_of(demo.stdout.readline())
         assert any("ready" in demo.stdout.readline() for _ in range(3))
         children = psutil.Process(demo.pid).children(recursive=True)
