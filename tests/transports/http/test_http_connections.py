@@ -270,14 +270,16 @@ async def test_nothing_leaks_over_many_mixed_sends(make_sender, server):
     await eventually(lambda: sender.open_connections == 0)
     before = open_files()
     with refusing_port() as refused, unaccepting_port() as unaccepting:
-        sends = [(server.url(path), 30.0) for path in ending * 20]
-        sends += [(server.url(path), SHORT_S) for path in ["silent", "hang-after-head"] * 20]
-        sends += [(f"http://127.0.0.1:{port}/", 30.0) for port in [refused, unaccepting]]
-        wanted = [
-            (request(url, max_response_bytes=1000, connect_timeout_s=1.0 if url.endswith("/") else 30.0), timeout_s)
-            for url, timeout_s in sends
-        ]
-        outcomes = await asyncio.gather(*(sender.send(*one) for one in wanted))
+        sends = [(server.url(path), PATIENCE_S, PATIENCE_S) for path in ending * 20]
+        sends += [(server.url(path), SHORT_S, PATIENCE_S) for path in ["silent", "hang-after-head"] * 20]
+        sends += [(f"http://127.0.0.1:{refused}/", PATIENCE_S, PATIENCE_S)]
+        sends += [(f"http://127.0.0.1:{unaccepting}/", PATIENCE_S, 1.0)]
+        outcomes = await asyncio.gather(
+            *(
+                sender.send(request(url, max_response_bytes=1000, connect_timeout_s=connect_timeout_s), timeout_s)
+                for url, timeout_s, connect_timeout_s in sends
+            )
+        )
     assert {outcome.kind for outcome in outcomes} >= {
         OutcomeKind.RESPONSE, OutcomeKind.RESET, OutcomeKind.PROTOCOL_ERROR,
         OutcomeKind.CONNECT_FAILED, OutcomeKind.CONNECT_TIMEOUT,
