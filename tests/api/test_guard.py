@@ -9,7 +9,7 @@ import structlog
 from tests.api.parts import Parts
 from tests.harness.waiting import wait_until
 
-TIMEOUT_S = 20
+TIMEOUT_S = 60
 
 
 def connect(parts: Parts) -> socket.socket:

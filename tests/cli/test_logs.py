@@ -122,14 +122,14 @@ def test_following_a_file_over_its_rotation(tmp_path: Path):
     with out.open("wb") as to:
         run = subprocess.Popen([sys.executable, "-m", "ringback", "logs", "--follow", str(log)], stdout=to)
     try:
-        wait(lambda: "one.a" in out.read_text(), 10, out.read_text)
+        wait(lambda: "one.a" in out.read_text(), 60, out.read_text)
         with log.open("a") as more:
             more.write(json.dumps(line("two.a"))[20:] + "\n")
-        wait(lambda: "two.a" in out.read_text(), 10, out.read_text)
+        wait(lambda: "two.a" in out.read_text(), 60, out.read_text)
         log.rename(tmp_path / "x.log.1")
         log.write_text(json.dumps(line("three.a")) + "\n")
-        wait(lambda: "three.a" in out.read_text(), 10, out.read_text)
+        wait(lambda: "three.a" in out.read_text(), 60, out.read_text)
     finally:
         run.terminate()
-        run.wait(10)
+        run.wait(60)
     assert [told.split()[1] for told in out.read_text().splitlines() if ".a" in told] == ["one.a", "two.a", "three.a"]

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Self
 
-TIME_LIMIT_S = 30
+TIME_LIMIT_S = 120
 TOOLS = ("mount", "umount")
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 

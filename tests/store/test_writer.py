@@ -136,7 +136,7 @@ async def test_no_thread_stays(tmp_path):
     async with opened(tmp_path / "s") as store:
         await store.run(accept("a"))
     for thread in set(threading.enumerate()) - before:
-        thread.join(10)
+        thread.join(60)
     assert set(threading.enumerate()) <= before
 
 

@@ -332,7 +332,7 @@ def test_a_backup_comes_back_with_the_keyring_and_without_what_was_erased(
         ringback(other, "db", "restore", str(tmp_path / "backup"), "--keys", str(tmp_path / "keys"))
         other.start()
         assert other.get("/api/v1/events/e-default")["data"] == {"of": "planted-default"}
-        wait_until(lambda: not other.deliveries(tenant="gone", status="held"), 20, other.tail)
+        wait_until(lambda: not other.deliveries(tenant="gone", status="held"), 60, other.tail)
         status, shown = other.api("GET", "/api/v1/events/e-gone?tenant=gone")
         assert (status, shown.get("data")) == (200, None)
         assert other.emit(id="e-gone", tenant="gone", data={"x": 1})["duplicate"]

@@ -12,7 +12,7 @@ from tests.harness.hostile_server import HostileServer
 from ringback.transports.dial import Origin
 from ringback.transports.probe import read_certificate
 
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 NOW = dt.datetime.now(dt.UTC)
 DAY = dt.timedelta(days=1)
 
