@@ -78,10 +78,10 @@ def test_hanging_silent_and_dead_endpoints_leave_a_healthy_one_its_share(daemon:
         with ThreadPoolExecutor(NAMELESS) as pool:  # each creation asks for the name, in vain
             list(pool.map(lambda n: daemon.endpoint(f"https://h{n}.example/", events=["noise"]), range(NAMELESS)))
         assert daemon.emit(type="noise")["deliveries"] == HANGING + DEAD + NAMELESS
-        wait_until(lambda: in_flight(daemon) >= SLOTS // 4, 30, daemon.tail)
+        wait_until(lambda: in_flight(daemon) >= SLOTS // 4, 60, daemon.tail)
         emit(daemon, "healthy", EVENTS)
         receiver.wait_for("/ok/healthy", ids=EVENTS + 1)
-        wait_until(lambda: all_recorded(daemon, healthy["id"]), 30, daemon.tail)
+        wait_until(lambda: all_recorded(daemon, healthy["id"]), 60, daemon.tail)
         assert in_flight(daemon) <= SLOTS * 3 // 4, "unproved and failing endpoints hold at most three quarters"
         before = daemon.cpu_s()
         time.sleep(WATCH_S)

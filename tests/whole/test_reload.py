@@ -89,7 +89,7 @@ def test_what_is_in_flight_at_a_reload_finishes(daemon: Daemon, receiver: Receiv
         "log.level",
     ]
     receiver.release()
-    wait_until(lambda: len(daemon.deliveries(event="a", status="succeeded")) == 5, 30, lambda: str(daemon.deliveries()))
+    wait_until(lambda: len(daemon.deliveries(event="a", status="succeeded")) == 5, 60, lambda: str(daemon.deliveries()))
     daemon.emit(id="later")
     receiver.wait_for("/ok/staging", requests=5)
     assert [receiver.path(path)["requests"] for path in paths] == [1] * 5

@@ -222,7 +222,7 @@ def test_deleting_an_endpoint_cancels_what_it_is_owed(daemon: Daemon, receiver: 
         list(producer.pipeline({"id": f"e{n}", "type": "t", "data": {}} for n in range(50)))
     assert daemon.api("DELETE", path)[0] == 204
     assert {delivery["status"] for delivery in daemon.deliveries()} == {"cancelled", "succeeded"}
-    wait_until(lambda: daemon.sql("SELECT count(*) FROM owed") == [(0,)], 30, lambda: "rows still owed")
+    wait_until(lambda: daemon.sql("SELECT count(*) FROM owed") == [(0,)], 60, lambda: "rows still owed")
     assert daemon.emit(id="after")["deliveries"] == 0
     daemon.restart()
     assert len(daemon.deliveries(status="cancelled")) == 50
