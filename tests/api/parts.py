@@ -34,7 +34,6 @@ from ringback.service.doctor import Doctor, Ways
 from ringback.service.effective import EndpointDefaults
 from ringback.service.endpoints import Endpoints
 from ringback.service.flights import Flights as DispatchersFlights
-from ringback.service.flights import ReadsAs
 from ringback.service.intake import Intake
 from ringback.service.janitor import DAY_MS, Keep
 from ringback.service.maintenance import Maintenance
@@ -57,6 +56,7 @@ from ringback.store.ops import Finish
 from ringback.store.queue import QueueReads
 from ringback.store.reader import Reader
 from ringback.store.stats import StatsReads
+from ringback.store.views import DeliveryRow
 from ringback.store.writer import Writer
 from ringback.transports.bind import bind_tcp, bind_unix
 from ringback.transports.http import HttpSender
@@ -98,7 +98,7 @@ class Flights:
     def in_flight(self) -> frozenset[tuple[int, int]]:
         return self.flying
 
-    def is_in_flight(self, row: ReadsAs) -> bool:
+    def is_in_flight(self, row: DeliveryRow) -> bool:
         return self._flights.cover(row)
 
     def lane_now(self, lane: int) -> tuple[float, int]:

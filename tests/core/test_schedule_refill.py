@@ -124,14 +124,20 @@ def test_what_is_given_back_is_asked_for_again():
     assert [one.item.event for one in start_all(board)] == [1]
 
 
-def test_what_is_withheld_stays_so_though_an_attempt_of_it_is_settled():
-    """Its end can be read, and the delivery be called off, before the answer to its commit is heard: not sent again."""
+def called_off_unsettled():
+    """A board, its lane and the attempt of event 1: ended, the answer to its commit not heard, and withheld."""
     board = Board(Limits())
     lane = proved(board, 1)
     fill(board, lane, 1)
     one = board.start(0.0)
     board.ended(one, Signal.FAILURE, 0.0)
     board.withhold(lane, 1)
+    return board, lane, one
+
+
+def test_what_is_withheld_stays_so_though_an_attempt_of_it_is_settled():
+    """Its end can be read, and the delivery be called off, before the answer to its commit is heard: not sent again."""
+    board, lane, one = called_off_unsettled()
     board.settled(one)
     board.look_again(lane)
     board.begin_refill(lane, 0)
@@ -156,12 +162,7 @@ def test_what_two_withhold_counts_again_when_both_have_given_it_back():
 
 def test_what_is_given_back_before_its_attempt_is_settled_waits_for_that():
     """The change was refused at once: the attempt's end is still on its way to the disk."""
-    board = Board(Limits())
-    lane = proved(board, 1)
-    fill(board, lane, 1)
-    one = board.start(0.0)
-    board.ended(one, Signal.FAILURE, 0.0)
-    board.withhold(lane, 1)
+    board, lane, one = called_off_unsettled()
     board.give_back(lane, 1, unsettled=True)
     assert lane.known == {1}
     board.settled(one)

@@ -1,26 +1,23 @@
 """What is in flight, and which rows show that an attempt has ended although nobody has heard the answer yet."""
 
-import msgspec
 import pytest
 
 from ringback.core.lifecycle import dead, interrupted, postponed, retry_at, succeeded
 from ringback.core.model import DeliveryState, Transition
 from ringback.service.flights import Flights
+from ringback.store.views import DeliveryRow
 
 KEY = (7, 2)
 DUE_MS = 1_800_000_005_000
 
 
-class Row(msgspec.Struct, frozen=True):
-    """A delivery's row, as far as it counts here."""
-
-    state: DeliveryState
-    due_at_ms: int | None = None
-    event: int = KEY[0]
-    lane: int = KEY[1]
+def row(state: DeliveryState, due_at_ms: int | None = None, event: int = KEY[0]) -> DeliveryRow:
+    """A delivery's row."""
+    untold = None, None, None, None, None
+    return DeliveryRow(event, KEY[1], state, 1, 0, due_at_ms, *untold, "e1", "acme", "a.b", DUE_MS, DUE_MS)
 
 
-OWED = Row(DeliveryState.PENDING, 0)
+OWED = row(DeliveryState.PENDING, 0)
 
 
 def test_a_running_attempt_covers_its_row_alone():
@@ -29,7 +26,7 @@ def test_a_running_attempt_covers_its_row_alone():
     assert (flights.cover(OWED), KEY in flights) == (False, False)
     flights.begin(KEY)
     assert (flights.cover(OWED), KEY in flights, flights.keys()) == (True, True, {KEY})
-    assert not flights.cover(Row(DeliveryState.PENDING, 0, event=8))
+    assert not flights.cover(row(DeliveryState.PENDING, 0, event=8))
     flights.settle(KEY)
     assert (flights.cover(OWED), KEY in flights) == (False, False)
 
@@ -37,13 +34,13 @@ def test_a_running_attempt_covers_its_row_alone():
 @pytest.mark.parametrize(
     ("end", "committed"),
     [
-        (succeeded(), Row(DeliveryState.SUCCEEDED)),
-        (dead(), Row(DeliveryState.DEAD)),
-        (retry_at(DUE_MS), Row(DeliveryState.PENDING, DUE_MS)),
-        (postponed(DUE_MS), Row(DeliveryState.PENDING, DUE_MS)),
+        (succeeded(), row(DeliveryState.SUCCEEDED)),
+        (dead(), row(DeliveryState.DEAD)),
+        (retry_at(DUE_MS), row(DeliveryState.PENDING, DUE_MS)),
+        (postponed(DUE_MS), row(DeliveryState.PENDING, DUE_MS)),
     ],
 )
-def test_a_row_that_shows_the_end_is_in_flight_no_longer(end: Transition, committed: Row):
+def test_a_row_that_shows_the_end_is_in_flight_no_longer(end: Transition, committed: DeliveryRow):
     """The row as it was before the commit is; the one that was read after it isn't, though nobody has settled yet."""
     flights = Flights()
     flights.begin(KEY)

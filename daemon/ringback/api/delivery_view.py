@@ -15,7 +15,7 @@ from ringback.core.times import rfc3339
 from ringback.kit.redact import redact_url
 from ringback.service.callbacks import receiver
 from ringback.service.rendering import shot_of
-from ringback.service.views import HELD, IN_FLIGHT, PENDING, delivery_status, read_info, request_shown, response_shown
+from ringback.service.views import HELD, IN_FLIGHT, PENDING, read_info, request_shown, response_shown, status_of_owed
 from ringback.store.views import AttemptView, DeliveryRow, DeliveryView, StoredEvent
 
 #: Bytes of rebuilt request bodies in one answer; attempts before that show no request.
@@ -38,7 +38,7 @@ def owed_status(deps: Deps, row: DeliveryRow) -> str:
     """The same of one that is owed, and not in flight."""
     if row.callback_origin is not None:
         return HELD if deps.callbacks.held else PENDING
-    return delivery_status(DeliveryState.PENDING, deps.endpoints.by_lane(row.lane), in_flight=False)
+    return status_of_owed(deps.endpoints.by_lane(row.lane))
 
 
 async def look(deps: Deps, event: int, lane: int) -> tuple[DeliveryView, str] | None:
@@ -46,17 +46,16 @@ async def look(deps: Deps, event: int, lane: int) -> tuple[DeliveryView, str] | 
 
     Read again if an attempt ended just then: what was in flight is not told as if nobody had tried it yet.
     """
-    looks = 0
-    while True:
-        looks += 1
+    for _ in range(LOOKS):
         flew = (event, lane) in deps.dispatch.in_flight()
         found = await deps.reads.get_delivery(event, lane)
         if found is None:
             return None
-        status = status_of(deps, found.row)
-        landed = flew and status != IN_FLIGHT and found.row.state is DeliveryState.PENDING
-        if not landed or looks >= LOOKS:
-            return found, status
+        told = found, status_of(deps, found.row)
+        landed = flew and told[1] != IN_FLIGHT and found.row.state is DeliveryState.PENDING
+        if not landed:
+            break
+    return told
 
 
 async def rows(deps: Deps, found: list[Told]) -> list[dict[str, Any]]:

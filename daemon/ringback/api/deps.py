@@ -16,7 +16,6 @@ from ringback.service.callbacks import Callbacks
 from ringback.service.doctor import Doctor
 from ringback.service.endpoints import Endpoints
 from ringback.service.erasure import Erasure
-from ringback.service.flights import ReadsAs
 from ringback.service.lane_facts import NOTHING_KNOWN, LaneFacts
 from ringback.service.maintenance import Maintenance
 from ringback.service.metrics import Metrics
@@ -31,6 +30,7 @@ from ringback.store.endpoints import EndpointReads
 from ringback.store.history import HistoryReads
 from ringback.store.ops import Accepted
 from ringback.store.stats import StatsReads
+from ringback.store.views import DeliveryRow
 from ringback.store.writer import Writer
 
 
@@ -71,7 +71,7 @@ class HoldsFlights(Protocol):
         """Every (event seq, lane) that an attempt is being made for."""
         ...
 
-    def is_in_flight(self, row: ReadsAs) -> bool:
+    def is_in_flight(self, row: DeliveryRow) -> bool:
         """Whether an attempt was being made for it, or its end not committed, when its row was read."""
         ...
 

@@ -10,6 +10,7 @@ import click
 from ringback.cli.context import Group, json_option, load_all, load_settings, print_json
 from ringback.cli.words import tell
 from ringback.core.proxy import masked
+from ringback.kit.exposure import OPEN_TO_ALL
 
 _CONFIG = click.option("--config", "config_path", metavar="FILE", help="The file to look at. Also: $RINGBACK_CONFIG.")
 
@@ -46,7 +47,7 @@ def _exposed(loaded: Any) -> list[str]:
     """Files that hold a secret and that others may read: the daemon would start, and warn."""
     keys = [f"{file}: others may read this master key: chmod 600" for file in loaded.masters.exposed]
     files = sorted({one.exposed for one in loaded.declarations if one.exposed})
-    return keys + [f"{file}: everybody on this machine may read this secret: chmod o-rwx" for file in files]
+    return keys + [f"{file}: {OPEN_TO_ALL}" for file in files]
 
 
 @configuration.command()

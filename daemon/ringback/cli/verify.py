@@ -11,7 +11,7 @@ import click
 
 from ringback.cli.context import Command, print_json
 from ringback.cli.words import tell
-from ringback.kit.exposure import open_to_all
+from ringback.kit.exposure import OPEN_TO_ALL, open_to_all
 
 #: Of a captured request, head and body.
 MAX_CAPTURE_BYTES = 64 * 1024 * 1024
@@ -138,7 +138,7 @@ def secrets_of(given: dict[str, Any]) -> tuple[str, ...]:
     file = given["secret_file"]
     lines = _read(file).decode("utf-8", "surrogateescape").splitlines() if file else []
     if file and file != "-" and open_to_all(Path(file)):
-        tell("warning: ", f"{file}: everybody on this machine may read this secret: chmod o-rwx")
+        tell("warning: ", f"{file}: {OPEN_TO_ALL}")
     return usable((*given["secrets"], *(line for line in lines if line)))
 
 

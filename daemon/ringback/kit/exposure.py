@@ -2,11 +2,14 @@
 
 Role: looks at the rights of the file and of the folders on the way to it.
 Rules: others' rights alone count: the group may be the daemon's own. What can't be looked at is not called open.
-Must not know: what the file is for.
+Must not know: what the secret is for.
 """
 
 import stat
 from pathlib import Path
+
+#: What is said of such a file to who looks after it, with what to do.
+OPEN_TO_ALL = "everybody on this machine may read this secret: chmod o-rwx"
 
 
 def open_to_all(path: Path) -> bool:

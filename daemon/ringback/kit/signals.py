@@ -1,7 +1,7 @@
 """Signals as two questions a loop can wait for: stop, and stop at once.
 
-Role: SIGTERM and SIGINT ask for a stop; a second one asks to hurry. SIGHUP is handed on. At the very end
-all are ignored.
+Role: SIGTERM and SIGINT ask for a stop; a second one asks to hurry. SIGHUP is handed on. At the very end all
+are ignored.
 Must not know: what stopping means.
 """
 

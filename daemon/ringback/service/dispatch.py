@@ -23,7 +23,7 @@ from ringback.service import delivery_log
 from ringback.service.attempt import Attempts, Ended, corrupt, without_details
 from ringback.service.bodies import Bodies, Body, LoadsEvents, missing
 from ringback.service.callbacks import Callbacks
-from ringback.service.flights import Flights, ReadsAs
+from ringback.service.flights import Flights
 from ringback.service.health import Health
 from ringback.service.metrics import Metrics
 from ringback.service.receivers import KnowsEndpoints, Receivers
@@ -32,6 +32,7 @@ from ringback.service.shortage import Shortage
 from ringback.store.errors import QueryTimeout
 from ringback.store.ops import INTERNAL_ERROR, Failed, Finish
 from ringback.store.queue import Head
+from ringback.store.views import DeliveryRow
 from ringback.store.writer import Writer
 
 #: Attempts started in one turn before the rest of the loop gets its chance.
@@ -180,7 +181,7 @@ class Dispatch:
         """(event, lane) of every attempt under way or awaiting its commit."""
         return self._flights.keys()
 
-    def is_in_flight(self, row: ReadsAs) -> bool:
+    def is_in_flight(self, row: DeliveryRow) -> bool:
         """Whether an attempt of this delivery was under way, or its result not committed, when its row was read."""
         return self._flights.cover(row)
 

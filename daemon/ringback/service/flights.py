@@ -7,35 +7,10 @@ attempt that ended it, or as dead while a retry by hand is refused because an at
 Must not know: who attempts, when a commit is made.
 """
 
-from typing import Protocol
-
 from ringback.core.model import DeliveryState, Transition
+from ringback.store.views import DeliveryRow
 
 Key = tuple[int, int]
-
-
-class ReadsAs(Protocol):
-    """A delivery's row as it was read."""
-
-    @property
-    def event(self) -> int:
-        """The event's number."""
-        ...
-
-    @property
-    def lane(self) -> int:
-        """The lane's number."""
-        ...
-
-    @property
-    def state(self) -> DeliveryState:
-        """What the table says."""
-        ...
-
-    @property
-    def due_at_ms(self) -> int | None:
-        """When it is due, of a pending one."""
-        ...
 
 
 class Flights:
@@ -63,7 +38,7 @@ class Flights:
         """That is committed, or never will be."""
         self._ends.pop(key, None)
 
-    def cover(self, row: ReadsAs) -> bool:
+    def cover(self, row: DeliveryRow) -> bool:
         """Whether an attempt of this delivery was under way, or its end not committed, when the row was read."""
         key = (row.event, row.lane)
         end = self._ends.get(key)

@@ -4,8 +4,7 @@ Role: one tally for each lane's hour that had an attempt since the last fold; th
 asks.
 Rules: counting costs the hot path a microsecond and no row. A crash loses the counts of the last ``FOLD_EVERY_S``
 seconds, never a delivery; a stop folds them first, if that can be done now. What can't be written stays and is tried
-again. Whoever asks gets
-each attempt once, though it is folded just then.
+again. Whoever asks gets each attempt once, though it is folded just then.
 Must not know: SQL, how it is shown.
 """
 

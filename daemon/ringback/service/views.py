@@ -1,7 +1,7 @@
 """What a delivery and its attempts look like to people: statuses derived, requests rebuilt, secrets masked.
 
 Role: pure functions over what the store gives back.
-Rules: the table knows pending and the final states only; ``held`` and ``in_flight`` are derived here (SEMANTICS,
+Rules: the table knows pending and the final states only; what is owed is ``held`` if its endpoint says so (SEMANTICS,
 Deliveries). A request is rebuilt from event, endpoint revision and encoder; if its digest isn't the one that was sent,
 it says so. Signatures and secret headers are never shown.
 Must not know: HTTP, SQL.
@@ -15,7 +15,7 @@ import msgspec
 from ringback.core.endpoint_state import delivers
 from ringback.core.headers import is_secret_header
 from ringback.core.masks import MASKED, mask_query
-from ringback.core.model import AttemptInfo, DeliveryState, Endpoint
+from ringback.core.model import AttemptInfo, Endpoint
 from ringback.dialects import Dialect, Shot
 from ringback.service.rendering import digest_of, render
 
@@ -25,12 +25,8 @@ STATUSES = (PENDING, IN_FLIGHT, HELD, "succeeded", "dead", "expired", CANCELLED)
 _decode_info = msgspec.msgpack.Decoder(AttemptInfo).decode
 
 
-def delivery_status(state: DeliveryState, endpoint: Endpoint | None, *, in_flight: bool) -> str:
-    """The status to show; ``endpoint`` None: it was deleted, so what it is still owed is as good as cancelled."""
-    if state is not DeliveryState.PENDING:
-        return state.name.lower()
-    if in_flight:
-        return IN_FLIGHT
+def status_of_owed(endpoint: Endpoint | None) -> str:
+    """Of what is owed and not in flight; ``endpoint`` None: it was deleted, so that is as good as cancelled."""
     if endpoint is None:
         return CANCELLED
     return PENDING if delivers(endpoint.status) else HELD
